@@ -16,6 +16,9 @@ const (
 	MaxValue   = 512 << 10 // bytes in one value
 	MaxTxnKeys = 64        // distinct keys in one transaction, conditions and writes together
 	MaxKey     = 512       // bytes in a key
+	// MaxTxnBytes is the most that the keys and values of one transaction may add up to. A ZooKeeper
+	// server refuses a request of 1 MiB, which also carries node names, some of them twice.
+	MaxTxnBytes = 896 << 10
 )
 
 // Rev is the revision of a key's last change. It is opaque: only equality means
@@ -58,7 +61,9 @@ type Batch struct {
 	Complete bool
 }
 
-// Store is safe for concurrent use. Every call honours ctx.
+// Store is safe for concurrent use. Every call honours ctx; one that ctx ends says so by an error
+// that is also ErrUnavailable or, in Txn, ErrUnknown. A store does not keep the Value it is given;
+// a Value that it gives is shared and must not be changed. An empty Value comes back empty, nil or not.
 //
 // A key is 1 to MaxKey bytes of segments separated by single slashes, each segment
 // of [A-Za-z0-9._~%:@+=-]; "." and ".." are no segments. A key may be both a
@@ -66,15 +71,18 @@ type Batch struct {
 type Store interface {
 	// Get reads one key, seeing every write that was acknowledged before the call. ErrNotFound if absent.
 	Get(ctx context.Context, key string) (Entry, error)
-	// List reads all keys under prefix, sorted by key.
+	// List reads all keys under prefix, sorted by key. It sees every write that was acknowledged before the call;
+	// writes during the call may be in it in part, so what must agree is compared in a Txn.
 	List(ctx context.Context, prefix string) ([]Entry, error)
 	// Txn makes all ops happen, or none: none if a condition fails (ErrConflict). It returns the new revision
 	// of each op's key, in order (0 for a delete). ErrUnknown says that the connection broke and the transaction may or may
-	// not have happened; whoever gets it reads before it acts.
+	// not have happened, or may yet happen; whoever gets it reads before it acts. Conditions without ops are a check.
 	Txn(ctx context.Context, conds []Cond, ops []Op) ([]Rev, error)
-	// Watch delivers the state under prefix, and then what changes, until ctx ends; then the channel is closed. It may
-	// coalesce states of one key, but the last state of each key is always delivered. While the store cannot be
-	// reached nothing is delivered; after that either the changes follow or a Complete batch does.
+	// Watch delivers the state under prefix, and then what changes, until ctx ends or the store is closed; then the
+	// channel is closed. It returns at once, also when the store cannot be reached. It may coalesce states of one key,
+	// repeat a state, split a transaction, and tell of the deletion of a key it never told of; but the states of a key
+	// come in order, and its last state is always delivered. A reader that is slow costs memory for one state a key, no more.
+	// While the store cannot be reached nothing is delivered; after that either the changes follow or a Complete batch does.
 	Watch(ctx context.Context, prefix string) (<-chan Batch, error)
 	// Close lets go of the connection, and of the server where it is embedded. Calls under way fail. Close twice is safe.
 	Close() error
@@ -140,9 +148,13 @@ func ValidPrefix(prefix string) error {
 // ValidTxn checks a transaction against the limits. A key may be written once.
 func ValidTxn(conds []Cond, ops []Op) error {
 	keys := map[string]bool{}
+	size := 0
 	for _, c := range conds {
 		if err := ValidKey(c.Key); err != nil {
 			return err
+		}
+		if !keys[c.Key] {
+			size += len(c.Key)
 		}
 		keys[c.Key] = true
 	}
@@ -157,10 +169,17 @@ func ValidTxn(conds []Cond, ops []Op) error {
 		if written[o.Key] {
 			return fmt.Errorf("%w: key %q is written twice", ErrInvalid, o.Key)
 		}
+		if !keys[o.Key] {
+			size += len(o.Key)
+		}
+		size += len(o.Value)
 		written[o.Key], keys[o.Key] = true, true
 	}
 	if len(keys) > MaxTxnKeys {
 		return fmt.Errorf("%w: transaction of %d keys, want at most %d", ErrInvalid, len(keys), MaxTxnKeys)
+	}
+	if size > MaxTxnBytes {
+		return fmt.Errorf("%w: transaction of %d bytes, want at most %d", ErrInvalid, size, MaxTxnBytes)
 	}
 	return nil
 }
