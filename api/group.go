@@ -274,7 +274,7 @@ type Request struct {
 	// Kind is Failover or Retry.
 	Kind RequestKind `json:"kind"`
 	// To names the member; "" lets the leader choose.
-	To string `json:"to,omitempty"`
+	To string    `json:"to,omitempty"`
 	By string    `json:"by"`
 	At time.Time `json:"at"`
 	ID string    `json:"id"`
