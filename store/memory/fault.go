@@ -30,10 +30,3 @@ func (s *Store) Relist() {
 	defer s.data.mu.Unlock()
 	s.relist()
 }
-
-func (s *Store) relist() {
-	for w := range s.watchers {
-		w.relist = true
-		w.signal()
-	}
-}

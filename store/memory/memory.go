@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/understudy-ha/understudy/store"
+	"github.com/understudy-ha/understudy/store/internal/feed"
 )
 
 // Config says what Open connects to.
@@ -27,8 +28,10 @@ type Store struct {
 
 	// What follows is guarded by data.mu.
 	closed, cut, lose bool
-	watchers          map[*watcher]struct{}
+	feeds             map[*feed.Feed]struct{}
 
+	done    context.Context // ends when the store is closed
+	stop    context.CancelFunc
 	running sync.WaitGroup
 }
 
@@ -59,7 +62,8 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 func (d *data) connect() *Store {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := &Store{data: d, watchers: map[*watcher]struct{}{}}
+	s := &Store{data: d, feeds: map[*feed.Feed]struct{}{}}
+	s.done, s.stop = context.WithCancel(context.Background())
 	d.clients[s] = struct{}{}
 	return s
 }
@@ -160,9 +164,7 @@ func (d *data) write(ops []store.Op) []store.Rev {
 			revs[i] = d.rev
 		}
 		for s := range d.clients {
-			for w := range s.watchers {
-				w.tell(c)
-			}
+			s.tell(c)
 		}
 	}
 	return revs
@@ -173,10 +175,8 @@ func (s *Store) Close() error {
 	s.data.mu.Lock()
 	s.closed = true
 	delete(s.data.clients, s)
-	for w := range s.watchers {
-		w.stop()
-	}
 	s.data.mu.Unlock()
+	s.stop()
 	s.running.Wait()
 	return nil
 }
