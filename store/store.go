@@ -21,8 +21,8 @@ const (
 	MaxTxnBytes = 896 << 10
 )
 
-// Rev is the revision of a key's last change. It is opaque: only equality means
-// something, and it never repeats for one key, not even across delete and create.
+// Rev is the revision of a key's last change. Of two revisions of one key the later
+// is the greater, also across delete and create; nothing else may be read from it.
 // 0 means "the key does not exist".
 type Rev int64
 
@@ -182,4 +182,17 @@ func ValidTxn(conds []Cond, ops []Op) error {
 		return fmt.Errorf("%w: transaction of %d bytes, want at most %d", ErrInvalid, size, MaxTxnBytes)
 	}
 	return nil
+}
+
+// FoldConds gives the conditions by key: a condition said twice counts once, and two that contradict
+// each other are an ErrConflict.
+func FoldConds(conds []Cond) (map[string]Rev, error) {
+	want := make(map[string]Rev, len(conds))
+	for _, c := range conds {
+		if rev, ok := want[c.Key]; ok && rev != c.Rev {
+			return nil, fmt.Errorf("%w: %q cannot be at revisions %d and %d", ErrConflict, c.Key, rev, c.Rev)
+		}
+		want[c.Key] = c.Rev
+	}
+	return want, nil
 }
