@@ -248,6 +248,8 @@ type Assignment struct {
 	Epoch int64 `json:"epoch"`
 	// Generation counts this group's assignments, from 1.
 	Generation int64 `json:"generation"`
+	// SpecGeneration is the generation of the group's spec that the job was planned from.
+	SpecGeneration int64 `json:"specGeneration"`
 	// Job that reconciles towards it.
 	Job string `json:"job"`
 	// Reason in words.

@@ -163,6 +163,9 @@ func (e *Elector) settle(now clock.Instant, s Seen) {
 // write that failed or whose outcome is not known.
 func (e *Elector) NeedsRead() bool { return !e.synced && !e.inFlight }
 
+// InFlight tells that a write of Act is not answered yet.
+func (e *Elector) InFlight() bool { return e.inFlight }
+
 // Wrote tells how a write of Act went: revs are the new revisions of its ops, err is nil for success.
 func (e *Elector) Wrote(now clock.Instant, w Write, revs []store.Rev, err error) {
 	e.inFlight = false
