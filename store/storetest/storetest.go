@@ -75,9 +75,11 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		t.Run(test.name, func(t *testing.T) {
 			h := start(t)
 			t.Cleanup(func() { h.Store.Close(); h.Peer.Close() })
-			if test.needs == nil || test.needs(h) {
-				test.run(t, h)
+			if test.needs != nil && !test.needs(h) {
+				t.Log("left out: this backend has no such fault")
+				return
 			}
+			test.run(t, h)
 		})
 	}
 }
