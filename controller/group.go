@@ -27,16 +27,17 @@ type group struct {
 	tracker *health.Tracker
 	shown   map[string]api.Health // verdicts as last recorded
 
-	dirty    bool
-	writing  bool // a transaction about this group, or the reading after one, is under way
-	runs     map[string]*run
-	orphans  map[uint64]string // attempts of ended jobs still under way → their lock
-	results  []job.Result      // of steps that ended, not stored yet
-	retryAt  time.Time
-	seen     *cloud.State // as last observed, for clouds
-	seenAt   clock.Instant
-	looking  bool
-	findings []cloud.Finding
+	dirty     bool
+	writing   bool // a transaction about this group, or the reading after one, is under way
+	runs      map[string]*run
+	orphans   map[uint64]string // attempts of ended jobs still under way → their lock
+	results   []job.Result      // of steps that ended, not stored yet
+	retryAt   time.Time
+	seen      *cloud.State // as last observed, for clouds
+	seenAt    clock.Instant
+	looking   bool
+	lookedFor *api.Assignment // in force when the look began
+	findings  []cloud.Finding
 
 	status statusWriter
 }
