@@ -193,6 +193,17 @@ route 10.5.0.0/16 table main via 10.0.0.9 dev eth0 proto boot metric 50`)
 	wantText(t, lines(t, a, "route"), "route 10.0.0.0/24 table main dev eth0 proto kernel")
 }
 
+func TestStrangersRouteStaysWhenOursIsGivenUp(t *testing.T) {
+	a, _ := wired(t)
+	r := a.NewRoutes()
+	must(t, r.Set("one", []Route{route(0, "10.1.0.0/16", "10.0.0.2")}))
+	run(t, a, "ip route replace 10.1.0.0/16 via 10.0.0.7")
+	must(t, r.Set("one", nil))
+	_, err := r.Sweep()
+	must(t, err)
+	wantText(t, lines(t, a, "route 10.1"), "route 10.1.0.0/16 table main via 10.0.0.7 dev eth0 proto boot")
+}
+
 func TestRoutesRefuseNonsenseWhole(t *testing.T) {
 	a, _ := wired(t)
 	r := a.NewRoutes()
