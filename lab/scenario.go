@@ -1,0 +1,70 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Options of a run. The zero value of a field takes the scenario's default.
+type Options struct {
+	// Store is "etcd" (default) or "zookeeper".
+	Store string
+	// Faults to inject, by name; "all" stands for every one. Default: the scenario's.
+	Faults []string
+	// Effects is "fabric" (default) or "lease".
+	Effects string
+	// Profile of the group: "fast" (default) or "balanced".
+	Profile string
+	// Rounds of each fault. Default 3; 100 moves for planned.
+	Rounds int
+	// Gone is how long the control plane stays away. Default 20s.
+	Gone time.Duration
+	// Duration of a soak. Default 2m.
+	Duration time.Duration
+	// NoPeers leaves the peers out.
+	NoPeers bool
+	// NoControl leaves the control runs out: the figures then count for nothing.
+	NoControl bool
+	// Binary is the program whose verbs run as processes. Default: this one.
+	Binary string
+	// Progress gets a line now and then, for people. Default: none.
+	Progress io.Writer
+}
+
+// Scenario is an architecture with its faults.
+type Scenario struct {
+	Name  string
+	About string
+	// Faults it knows: name and what happens.
+	Faults [][2]string
+	run    func(ctx context.Context, o Options) (Result, error)
+}
+
+// Scenarios lists what can be run.
+func Scenarios() []Scenario {
+	return []Scenario{
+		{
+			Name:  "nva-switch",
+			About: "an active-passive pair of appliances that filter statefully; public address and routes follow the active one",
+			run:   runNVASwitch,
+		},
+	}
+}
+
+// Run runs a scenario by name. The error tells that it could not be carried out; a check that failed is in the result.
+func Run(ctx context.Context, scenario string, o Options) (Result, error) {
+	var names []string
+	for _, s := range Scenarios() {
+		if s.Name == scenario {
+			r, err := s.run(ctx, o)
+			r.Scenario = scenario
+			r.finish()
+			return r, err
+		}
+		names = append(names, s.Name)
+	}
+	return Result{}, fmt.Errorf("scenario %q: want one of %s", scenario, strings.Join(names, ", "))
+}
