@@ -157,6 +157,9 @@ type RouteTable struct {
 	ID string `json:"id"`
 	// Routes, at least one.
 	Routes []Route `json:"routes"`
+	// Sources are the prefixes of the subnets that use this table, in CIDR form. From them it is told whether controllers,
+	// stores or operators would be cut off by a dead appliance; left out, that is not checked for this table.
+	Sources []string `json:"sources,omitempty"`
 }
 
 // Route points a prefix at the active member's NIC.
