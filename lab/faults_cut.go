@@ -28,7 +28,7 @@ func portsOf(machine string, networks ...string) []string {
 func (t *topology) setPorts(up bool, ports ...string) error {
 	var errs []error
 	for _, p := range ports {
-		errs = append(errs, t.spaces["switch"].setLink(p, up))
+		errs = append(errs, t.spaces["switch"].SetUp(p, up))
 	}
 	return errors.Join(errs...)
 }
@@ -74,7 +74,7 @@ func (l *nvaLab) reboot(ctx context.Context, name string) error {
 			}
 		}
 	}
-	if _, err := s.output(ctx, "", "conntrack", "-F"); err != nil {
+	if _, err := s.output(ctx, "conntrack", "-F"); err != nil {
 		return err
 	}
 	if err := l.topo.setPorts(true, portsOf(name)...); err != nil {
@@ -87,20 +87,4 @@ func (l *nvaLab) reboot(ctx context.Context, name string) error {
 		return err
 	}
 	return l.resync(ctx, otherAppliance(name))
-}
-
-// dropForeignAddresses leaves the link only the address it was built with.
-func (s *space) dropForeignAddresses(c cable) error {
-	all, err := s.addresses(c.link)
-	if err != nil {
-		return err
-	}
-	for _, a := range all {
-		if a != c.address {
-			if err := s.dropAddress(c.link, a); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/understudy-ha/understudy/hostnet"
 )
 
 // The user-space data plane. The kernel hands what comes in on a data link to one tunnel device; the appliance's
@@ -37,34 +41,39 @@ table inet nva-steer {
 // steerToUserSpace waits for the process's devices and sends data packets through them.
 func (l *nvaLab) steerToUserSpace(ctx context.Context, name string) error {
 	s := l.topo.spaces[name]
-	for _, device := range []string{tunOutside, tunInside} {
-		for range 200 {
-			if _, err := s.nl.LinkByName(device); err == nil {
-				break
-			}
-			if err := sleep(ctx, 10*1e6); err != nil {
+	for i, path := range [][2]string{{netOutside, tunOutside}, {netInside, tunInside}} {
+		link, device := path[0], path[1]
+		if err := waitLinkUp(ctx, s, device); err != nil {
+			return err
+		}
+		table := 100 + i
+		if err := s.AddRule(hostnet.Rule{Priority: table, In: link, Table: uint32(table)}); err != nil {
+			return err
+		}
+		for _, route := range []string{
+			fmt.Sprintf("unreachable default metric 1000 table %d", table),
+			fmt.Sprintf("default dev %s table %d", device, table),
+		} {
+			if _, err := s.Run("ip", append([]string{"route", "replace"}, strings.Fields(route)...)...); err != nil {
 				return err
 			}
 		}
-		if err := s.addAddress(device, ""); err != nil {
+	}
+	return s.ChangeTable(steeringRules)
+}
+
+// waitLinkUp brings up a link that another process is about to make.
+func waitLinkUp(ctx context.Context, s *space, link string) error {
+	var err error
+	for range 200 {
+		if err = s.SetUp(link, true); err == nil {
+			return nil
+		}
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	for i, path := range [][2]string{{netOutside, tunOutside}, {netInside, tunInside}} {
-		table := fmt.Sprint(100 + i)
-		// The rule may be there from before a crash; the routes went with the device.
-		_, _ = s.output(ctx, "", "ip", "rule", "del", "iif", path[0], "table", table)
-		for _, args := range [][]string{
-			{"rule", "add", "iif", path[0], "table", table},
-			{"route", "replace", "unreachable", "default", "metric", "1000", "table", table},
-			{"route", "replace", "default", "dev", path[1], "table", table},
-		} {
-			if _, err := s.output(ctx, "", "ip", args...); err != nil {
-				return err
-			}
-		}
-	}
-	return s.nft(ctx, steeringRules)
+	return err
 }
 
 // forwarder carries packets between the two tunnel devices.

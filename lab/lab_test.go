@@ -146,8 +146,7 @@ func TestDownRemovesWhatADeadRunLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.nl.Close()
-	defer s.handle.Close()
+	defer s.Close()
 	if _, err := Down(true); err != nil {
 		t.Fatal(err)
 	}

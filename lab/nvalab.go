@@ -16,7 +16,6 @@ type nvaLab struct {
 	binary    string // this program
 	run       *runDir
 	logs      string
-	spawn     *spawner
 	topo      *topology
 	progress  io.Writer
 	userSpace bool // the appliances forward in user space
@@ -34,7 +33,6 @@ func newNVALab(ctx context.Context, binary string, progress io.Writer) (*nvaLab,
 	if l.logs, err = l.run.sub("logs"); err != nil {
 		return l, err
 	}
-	l.spawn = newSpawner()
 	if l.topo, err = buildTopology(ctx, l.run); err != nil {
 		return l, err
 	}
@@ -52,9 +50,6 @@ func (l *nvaLab) close() error {
 	if l.topo != nil {
 		errs = append(errs, l.topo.close())
 	}
-	if l.spawn != nil {
-		l.spawn.close()
-	}
 	if l.run != nil {
 		errs = append(errs, l.run.remove())
 	}
@@ -69,7 +64,7 @@ func (l *nvaLab) say(format string, args ...any) {
 
 // start runs a program on a machine.
 func (l *nvaLab) start(machine string, p program) (*process, error) {
-	return l.spawn.run(l.topo.spaces[machine], l.logs, p)
+	return l.topo.spaces[machine].run(l.logs, p)
 }
 
 // startAppliance starts what the appliance is by itself, whoever fails it over: its data plane with the health
@@ -158,7 +153,7 @@ func (l *nvaLab) startConntrackd(name string) (*process, error) {
 func (l *nvaLab) resync(ctx context.Context, survivor string) error {
 	config := filepath.Join(l.run.path, survivor, "conntrackd.conf")
 	for _, request := range []string{"-R", "-B"} {
-		if _, err := l.topo.spaces[survivor].output(ctx, "", "conntrackd", "-C", config, request); err != nil {
+		if _, err := l.topo.spaces[survivor].output(ctx, "conntrackd", "-C", config, request); err != nil {
 			return err
 		}
 	}
@@ -178,7 +173,7 @@ func (l *nvaLab) waitSessions(ctx context.Context, flows []Flow, limit time.Dura
 	for {
 		missing := 0
 		for _, name := range appliances {
-			out, err := l.topo.spaces[name].output(ctx, "", "conntrack", "-L", "-p", "tcp", "--state", "ESTABLISHED")
+			out, err := l.topo.spaces[name].output(ctx, "conntrack", "-L", "-p", "tcp", "--state", "ESTABLISHED")
 			for _, f := range flows {
 				if f.Kind == FlowTCP && (err != nil || !strings.Contains(out, fmt.Sprintf("dport=%d ", f.Port))) {
 					missing++

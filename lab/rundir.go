@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netns"
+	"github.com/understudy-ha/understudy/hostnet"
 )
 
 // runsDir has one directory a run: its logs, the files of its processes, and who owns it.
@@ -142,15 +142,15 @@ func Down(standing bool) ([]string, error) {
 }
 
 func removeNamespaces(prefix string) error {
-	entries, err := os.ReadDir(namespaceDir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	names, err := hostnet.Namespaces()
+	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) {
-			killInside(filepath.Join(namespaceDir, e.Name()))
-			errs = append(errs, netns.DeleteNamed(e.Name()))
+	for _, name := range names {
+		if strings.HasPrefix(name, prefix) {
+			killInside(name)
+			errs = append(errs, hostnet.DeleteNamespace(name))
 		}
 	}
 	return errors.Join(errs...)

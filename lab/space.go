@@ -1,87 +1,50 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/understudy-ha/understudy/hostnet"
 )
 
-// namespaceDir is where ip(8) and the kernel's users keep named namespaces.
+// namespaceDir is where ip(8) keeps named namespaces.
 const namespaceDir = "/run/netns"
 
 // space is one network namespace: one machine of the lab.
 type space struct {
-	name   string // of the namespace, unique on this host
-	handle netns.NsHandle
-	nl     *netlink.Handle
+	*hostnet.Net
+	name string // of the namespace, unique on this host
 }
 
 func newSpace(name string) (*space, error) {
-	var handle netns.NsHandle
-	err := onOwnThread(func() (err error) {
-		handle, err = netns.NewNamed(name)
-		return err
-	})
+	n, err := hostnet.CreateNamespace(name)
 	if err != nil {
-		return nil, fmt.Errorf("make namespace %s: %w", name, err)
+		return nil, err
 	}
-	nl, err := netlink.NewHandleAt(handle, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open netlink in %s: %w", name, err), handle.Close(), netns.DeleteNamed(name))
-	}
-	s := &space{name: name, handle: handle, nl: nl}
-	return s, s.addAddress("lo", "")
-}
-
-// onOwnThread runs f on an operating system thread that ends with it, so that a namespace f enters stays with nobody else.
-func onOwnThread(f func() error) error {
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		result <- f()
-	}()
-	return <-result
-}
-
-// do runs f inside the namespace. f must not start goroutines that depend on it.
-func (s *space) do(f func() error) error {
-	return onOwnThread(func() error {
-		if err := netns.Set(s.handle); err != nil {
-			return fmt.Errorf("enter namespace %s: %w", s.name, err)
-		}
-		return f()
-	})
+	return &space{Net: n, name: name}, nil
 }
 
 // remove kills what runs inside and deletes the namespace.
 func (s *space) remove() error {
 	s.killAll()
-	s.nl.Close()
-	return errors.Join(s.handle.Close(), netns.DeleteNamed(s.name))
-}
-
-// pids lists the processes inside.
-func (s *space) pids() []int {
-	return pidsInside(filepath.Join(namespaceDir, s.name))
+	return errors.Join(s.Close(), hostnet.DeleteNamespace(s.name))
 }
 
 // killAll kills every process inside, and those they start meanwhile.
-func (s *space) killAll() {
-	killInside(filepath.Join(namespaceDir, s.name))
-}
+func (s *space) killAll() { killInside(s.name) }
 
-func killInside(path string) {
+func killInside(namespace string) {
 	for range 20 {
-		pids := pidsInside(path)
+		pids := pidsInside(namespace)
 		if len(pids) == 0 {
 			return
 		}
@@ -91,9 +54,9 @@ func killInside(path string) {
 	}
 }
 
-func pidsInside(path string) []int {
+func pidsInside(namespace string) []int {
 	var want, got unix.Stat_t
-	if unix.Stat(path, &want) != nil {
+	if unix.Stat(filepath.Join(namespaceDir, namespace), &want) != nil {
 		return nil
 	}
 	entries, err := os.ReadDir("/proc")
@@ -122,161 +85,103 @@ func isZombie(pid int) bool {
 	return !ok || strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
 }
 
-// connect joins two namespaces by a cable: link a in s, link b in other.
-func (s *space) connect(a string, other *space, b string) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = a
-	err := s.nl.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: b, PeerNamespace: netlink.NsFd(int(other.handle))})
-	if err != nil {
-		return fmt.Errorf("connect %s in %s to %s in %s: %w", a, s.name, b, other.name, err)
+// addSwitch makes a bridge that floods multicast and is up.
+func (s *space) addSwitch(name string) error {
+	if err := s.AddBridge(name); err != nil {
+		return err
 	}
-	return nil
+	// Without anyone who asks, a snooping bridge forgets who wants the peers' multicast.
+	if _, err := s.Run("ip", "link", "set", name, "type", "bridge", "mcast_snooping", "0"); err != nil {
+		return err
+	}
+	return s.SetUp(name, true)
 }
 
-// addBridge makes a switch. It learns addresses, floods multicast, and speaks no spanning tree.
-func (s *space) addBridge(name string) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
-	snooping := false
-	if err := s.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
-		return fmt.Errorf("make switch %s in %s: %w", name, s.name, err)
-	}
-	return s.setLink(name, true)
-}
-
-// plug makes link a port of bridge and brings it up.
+// plug makes the link a port of the bridge and brings it up.
 func (s *space) plug(link, bridge string) error {
-	port, err := s.nl.LinkByName(link)
-	if err != nil {
-		return fmt.Errorf("find port %s in %s: %w", link, s.name, err)
+	if err := s.SetMaster(link, bridge); err != nil {
+		return err
 	}
-	br, err := s.nl.LinkByName(bridge)
-	if err != nil {
-		return fmt.Errorf("find switch %s in %s: %w", bridge, s.name, err)
-	}
-	if err := s.nl.LinkSetMaster(port, br); err != nil {
-		return fmt.Errorf("plug %s into %s: %w", link, bridge, err)
-	}
-	return s.setLink(link, true)
-}
-
-func (s *space) setLink(name string, up bool) error {
-	link, err := s.nl.LinkByName(name)
-	if err != nil {
-		return fmt.Errorf("find link %s in %s: %w", name, s.name, err)
-	}
-	if up {
-		err = s.nl.LinkSetUp(link)
-	} else {
-		err = s.nl.LinkSetDown(link)
-	}
-	if err != nil {
-		return fmt.Errorf("set link %s in %s up=%t: %w", name, s.name, up, err)
-	}
-	return nil
-}
-
-// addAddress gives the link an address in CIDR form, or none if it is "", and brings the link up.
-func (s *space) addAddress(link, cidr string) error {
-	l, err := s.nl.LinkByName(link)
-	if err != nil {
-		return fmt.Errorf("find link %s in %s: %w", link, s.name, err)
-	}
-	if cidr != "" {
-		addr, err := netlink.ParseAddr(cidr)
-		if err != nil {
-			return fmt.Errorf("address %q: %w", cidr, err)
-		}
-		if err := s.nl.AddrReplace(l, addr); err != nil {
-			return fmt.Errorf("give %s to %s in %s: %w", cidr, link, s.name, err)
-		}
-	}
-	return s.setLink(link, true)
+	return s.SetUp(link, true)
 }
 
 // addresses of a link, in CIDR form.
 func (s *space) addresses(link string) ([]string, error) {
-	l, err := s.nl.LinkByName(link)
+	out, err := s.Run("ip", "-o", "-4", "address", "show", "dev", link)
 	if err != nil {
-		return nil, fmt.Errorf("find link %s in %s: %w", link, s.name, err)
-	}
-	list, err := s.nl.AddrList(l, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("list addresses of %s in %s: %w", link, s.name, err)
+		return nil, err
 	}
 	var all []string
-	for _, a := range list {
-		all = append(all, a.IPNet.String())
+	for line := range strings.Lines(out) {
+		if fields := strings.Fields(line); len(fields) > 3 {
+			all = append(all, fields[3])
+		}
 	}
 	return all, nil
 }
 
-// dropAddress takes the address from the link; one that is not there is no error.
-func (s *space) dropAddress(link, cidr string) error {
-	l, err := s.nl.LinkByName(link)
-	if err != nil {
-		return fmt.Errorf("find link %s in %s: %w", link, s.name, err)
-	}
-	addr, err := netlink.ParseAddr(cidr)
-	if err != nil {
-		return fmt.Errorf("address %q: %w", cidr, err)
-	}
-	if err := s.nl.AddrDel(l, addr); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return fmt.Errorf("take %s from %s in %s: %w", cidr, link, s.name, err)
-	}
-	return nil
-}
-
-// setRoute points prefix at the gateway.
+// setRoute points prefix at the gateway. The lab's routes do not carry Understudy's mark: an agent would take them
+// for its own of an earlier life.
 func (s *space) setRoute(prefix, via string) error {
-	_, dst, err := net.ParseCIDR(prefix)
-	if err != nil {
-		return fmt.Errorf("route: %w", err)
-	}
-	if err := s.nl.RouteReplace(&netlink.Route{Dst: dst, Gw: net.ParseIP(via)}); err != nil {
-		return fmt.Errorf("route %s via %s in %s: %w", prefix, via, s.name, err)
-	}
-	return nil
+	_, err := s.Run("ip", "route", "replace", prefix, "via", via)
+	return err
 }
 
-// dropRoute removes the route to prefix; one that is not there is no error.
-func (s *space) dropRoute(prefix string) error {
-	_, dst, err := net.ParseCIDR(prefix)
-	if err != nil {
-		return fmt.Errorf("route: %w", err)
-	}
-	if err := s.nl.RouteDel(&netlink.Route{Dst: dst}); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("remove route %s in %s: %w", prefix, s.name, err)
-	}
-	return nil
+// dropRoutes removes every route to prefix.
+func (s *space) dropRoutes(prefix string) error {
+	_, err := s.Run("ip", "route", "flush", "exact", prefix)
+	return err
 }
 
 // nextHop gives the gateway of the route to exactly this prefix, "" if there is none.
 func (s *space) nextHop(prefix string) (string, error) {
-	_, dst, err := net.ParseCIDR(prefix)
+	out, err := s.Run("ip", "route", "show", "exact", prefix)
 	if err != nil {
-		return "", fmt.Errorf("route: %w", err)
+		return "", err
 	}
-	routes, err := s.nl.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
-	if err != nil {
-		return "", fmt.Errorf("list routes of %s: %w", s.name, err)
-	}
-	for _, r := range routes {
-		if r.Gw != nil {
-			return r.Gw.String(), nil
-		}
-	}
-	return "", nil
+	_, rest, _ := strings.Cut(out, " via ")
+	via, _, _ := strings.Cut(rest, " ")
+	return via, nil
 }
 
-// sysctl sets kernel parameters of the namespace, by their path below /proc/sys.
-func (s *space) sysctl(settings map[string]string) error {
-	return s.do(func() error {
-		for path, value := range settings {
-			if err := os.WriteFile("/proc/sys/"+path, []byte(value), 0o644); err != nil {
-				return fmt.Errorf("sysctl %s=%s in %s: %w", path, value, s.name, err)
-			}
+func (s *space) sysctls(settings map[string]string) error {
+	for key, value := range settings {
+		if err := s.SetSysctl(key, value); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
+}
+
+// dropForeignAddresses leaves the cable's link only the address it was built with.
+func (s *space) dropForeignAddresses(c cable) error {
+	all, err := s.addresses(c.link)
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		if a == c.address {
+			continue
+		}
+		if err := s.DeleteAddress(c.link, netip.MustParsePrefix(a)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// output runs a command in the namespace to its end and gives what it printed to its standard output.
+func (s *space) output(ctx context.Context, path string, args ...string) (string, error) {
+	var out, errs strings.Builder
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := s.Start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		return out.String(), fmt.Errorf("%s %s in %s: %w: %s", filepath.Base(path), strings.Join(args, " "), s.name, err,
+			strings.TrimSpace(errs.String()))
+	}
+	return out.String(), nil
 }

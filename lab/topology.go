@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -142,14 +143,15 @@ table bridge lab {
 
 // topology is the pair's site, built.
 type topology struct {
-	run    *runDir
-	spaces map[string]*space
-	order  []string // of making
+	run      *runDir
+	spaces   map[string]*space
+	switches map[string]bool
+	order    []string // of making
 }
 
 // buildTopology makes every machine, switch and cable. On an error the caller still closes the topology.
 func buildTopology(ctx context.Context, run *runDir) (*topology, error) {
-	t := &topology{run: run, spaces: map[string]*space{}}
+	t := &topology{run: run, spaces: map[string]*space{}, switches: map[string]bool{}}
 	if err := t.addSpace("switch"); err != nil {
 		return t, err
 	}
@@ -158,11 +160,11 @@ func buildTopology(ctx context.Context, run *runDir) (*topology, error) {
 			return t, err
 		}
 	}
-	if err := t.spaces["client"].addAddress(netInternet, onPremAddress+"/16"); err != nil {
+	if err := t.spaces["client"].AddAddress(netInternet, netip.MustParsePrefix(onPremAddress+"/16")); err != nil {
 		return t, err
 	}
 	for name, s := range t.spaces {
-		if err := s.sysctl(kernelSettings(name)); err != nil {
+		if err := s.sysctls(kernelSettings(name)); err != nil {
 			return t, err
 		}
 	}
@@ -171,7 +173,7 @@ func buildTopology(ctx context.Context, run *runDir) (*topology, error) {
 			return t, err
 		}
 	}
-	if err := t.spaces["switch"].nft(ctx, switchRules); err != nil {
+	if err := t.spaces["switch"].ChangeTable(switchRules); err != nil {
 		return t, err
 	}
 	for _, name := range appliances {
@@ -189,7 +191,7 @@ func (t *topology) addSpace(machine string) error {
 	}
 	t.spaces[machine] = s
 	t.order = append(t.order, machine)
-	return s.sysctl(map[string]string{"net/ipv6/conf/all/disable_ipv6": "1", "net/ipv6/conf/default/disable_ipv6": "1"})
+	return s.sysctls(map[string]string{"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"})
 }
 
 // lay makes the machine and the switch if they are not there yet, and plugs the cable.
@@ -200,39 +202,43 @@ func (t *topology) lay(c cable) error {
 		}
 	}
 	sw := t.spaces["switch"]
-	if _, err := sw.nl.LinkByName(c.network); err != nil {
-		if err := sw.addBridge(c.network); err != nil {
+	if !t.switches[c.network] {
+		t.switches[c.network] = true
+		if err := sw.addSwitch(c.network); err != nil {
 			return err
 		}
 	}
 	machine := t.spaces[c.machine]
-	if err := machine.connect(c.link, sw, c.port()); err != nil {
+	if err := machine.AddVeth(c.link, c.port(), sw.Net); err != nil {
 		return err
 	}
 	if err := sw.plug(c.port(), c.network); err != nil {
 		return err
 	}
-	return machine.addAddress(c.link, c.address)
+	if err := machine.AddAddress(c.link, netip.MustParsePrefix(c.address)); err != nil {
+		return err
+	}
+	return machine.SetUp(c.link, true)
 }
 
 func kernelSettings(machine string) map[string]string {
 	settings := map[string]string{
-		"net/ipv4/conf/all/rp_filter":           "0", // controllers' probes come by the edge and are answered directly
-		"net/ipv4/conf/default/rp_filter":       "0",
-		"net/ipv4/conf/all/send_redirects":      "0",
-		"net/ipv4/conf/all/accept_redirects":    "0",
-		"net/ipv4/conf/default/arp_notify":      "0",
-		"net/ipv4/icmp_ratelimit":               "0",
-		"net/ipv4/ping_group_range":             "0 0",
-		"net/ipv4/conf/all/log_martians":        "0",
-		"net/ipv4/conf/default/log_martians":    "0",
-		"net/ipv4/conf/all/arp_ignore":          "1",
-		"net/ipv4/conf/default/arp_ignore":      "1",
-		"net/ipv4/conf/all/promote_secondaries": "1",
+		"net.ipv4.conf.all.rp_filter":           "0", // controllers' probes come by the edge and are answered directly
+		"net.ipv4.conf.default.rp_filter":       "0",
+		"net.ipv4.conf.all.send_redirects":      "0",
+		"net.ipv4.conf.all.accept_redirects":    "0",
+		"net.ipv4.conf.default.arp_notify":      "0",
+		"net.ipv4.icmp_ratelimit":               "0",
+		"net.ipv4.ping_group_range":             "0 0",
+		"net.ipv4.conf.all.log_martians":        "0",
+		"net.ipv4.conf.default.log_martians":    "0",
+		"net.ipv4.conf.all.arp_ignore":          "1",
+		"net.ipv4.conf.default.arp_ignore":      "1",
+		"net.ipv4.conf.all.promote_secondaries": "1",
 	}
 	switch machine {
 	case "edge", "core", "nva-a", "nva-b":
-		settings["net/ipv4/ip_forward"] = "1"
+		settings["net.ipv4.ip_forward"] = "1"
 	}
 	return settings
 }
@@ -240,10 +246,10 @@ func kernelSettings(machine string) map[string]string {
 // prepareAppliance loads the filter. The kernel's strictness is part of it: a TCP connection is not picked up midway.
 func (t *topology) prepareAppliance(ctx context.Context, name string) error {
 	s := t.spaces[name]
-	if err := s.nft(ctx, applianceRules); err != nil {
+	if err := s.ChangeTable(applianceRules); err != nil {
 		return err
 	}
-	return s.sysctl(map[string]string{"net/netfilter/nf_conntrack_tcp_loose": "0"})
+	return s.sysctls(map[string]string{"net.netfilter.nf_conntrack_tcp_loose": "0"})
 }
 
 // point sets every moving route at the given appliance or virtual address: what an operator does by hand, and how the
@@ -265,7 +271,7 @@ func (t *topology) point(outside, inside string) error {
 func (t *topology) unpoint() error {
 	var errs []error
 	for _, r := range movingRoutes {
-		errs = append(errs, t.spaces[r.machine].dropRoute(r.prefix))
+		errs = append(errs, t.spaces[r.machine].dropRoutes(r.prefix))
 	}
 	return errors.Join(errs...)
 }
@@ -295,7 +301,7 @@ func (t *topology) editCut(ctx context.Context, verb string, pairs [][2]string) 
 	for _, p := range pairs {
 		rules += fmt.Sprintf("%s element bridge lab cut { %q . %q, %q . %q }\n", verb, p[0], p[1], p[1], p[0])
 	}
-	return t.spaces["switch"].nft(ctx, rules)
+	return t.spaces["switch"].ChangeTable(rules)
 }
 
 // close removes everything, the last made first.
