@@ -168,7 +168,7 @@ func (c *check) addresses(m api.Member) {
 	for _, a := range c.group.Spec.PublicAddresses {
 		nic, _ := nicNamed(m, a.NIC)
 		n := c.doc(nic.ID)
-		if n == nil {
+		if _, read := c.found[fold(a.ID)]; n == nil || !read {
 			continue
 		}
 		cfg := n.configuration(a.IPConfiguration)

@@ -40,7 +40,7 @@ type client struct {
 // newClient makes the pipeline. It has no retries of its own: converge knows better what may be repeated.
 func newClient(endpoint *url.URL, cred azcore.TokenCredential, transport http.RoundTripper, insecure bool, redact redactor) *client {
 	hc := &http.Client{
-		Transport:     transport,
+		Transport:     quiet{transport, redact},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	auth := runtime.NewBearerTokenPolicy(cred, []string{DefaultEndpoint + "/.default"}, &policy.BearerTokenOptions{InsecureAllowCredentialWithHTTP: insecure})

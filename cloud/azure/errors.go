@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -134,6 +135,33 @@ func (r redactor) text(s string) string {
 		s = strings.ReplaceAll(s, secret, "REDACTED")
 	}
 	return bearerish.ReplaceAllString(s, "REDACTED")
+}
+
+// quiet takes secrets out of a transport's errors before the SDK, which may log, sees them. A certificate that does not
+// verify is for good.
+type quiet struct {
+	next   http.RoundTripper
+	redact redactor
+}
+
+// RoundTrip implements http.RoundTripper.
+func (q quiet) RoundTrip(r *http.Request) (*http.Response, error) {
+	a, err := q.next.RoundTrip(r)
+	if err == nil {
+		return a, nil
+	}
+	var bad *tls.CertificateVerificationError
+	if errors.As(err, &bad) {
+		return nil, fmt.Errorf("%w: %w; name its CA in caFile", cloud.ErrPermanent, q.redact.wrap(err))
+	}
+	return nil, q.redact.wrap(err)
+}
+
+// CloseIdleConnections lets http.Client reach the transport's.
+func (q quiet) CloseIdleConnections() {
+	if c, ok := q.next.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
 }
 
 // redacted shows an error without its secrets and keeps it testable.
