@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Simulates the control plane: clean seeds with the coverage table, then the planted defects.
+# usage: sim.sh SEEDS
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seeds=${1:-10000}
+go build -o bin/simulate ./cmd/simulate
+go build -tags mutants -o bin/simulate-mutants ./cmd/simulate
+bin/simulate -seeds "$seeds"
+bin/simulate-mutants -mutants -seeds "$(( seeds < 1000 ? seeds : 1000 ))"
