@@ -12,7 +12,7 @@ import (
 
 const (
 	// patience is how many polls Do spends on refusals that pass by themselves, beyond what operations take.
-	patience = 400
+	patience = 480
 	// maxWrites is how many writes of one Do may succeed and not hold.
 	maxWrites = 5
 )
@@ -21,16 +21,17 @@ const (
 func (d *Driver) converge(ctx context.Context, ours mark, ch change) (string, error) {
 	w := &waiter{poll: d.poll}
 	writes := 0
+	var doc document // as last read; nil when it must be read again
 	for {
-		doc, err := d.client.get(ctx, ch.target)
-		if err == nil && doc.working() {
-			// Somebody's write is under way: another leader's, or our own from before a crash.
-			doc, err = d.await(ctx, ch.target, watch{seen: true})
+		var err error
+		if doc == nil {
+			doc, err = d.rest(ctx, ch.target)
 		}
 		if err != nil {
 			if err = w.wait(ctx, err); err != nil {
 				return "", err
 			}
+			doc = nil
 			continue
 		}
 		if err := checkMark(doc, ours); err != nil {
@@ -47,7 +48,7 @@ func (d *Driver) converge(ctx context.Context, ours mark, ch change) (string, er
 		if writes == maxWrites {
 			return "", fmt.Errorf("%s: written %d times and changed back by others each time", ch.target.full, writes)
 		}
-		if err = d.write(ctx, ours, ch, doc, etag); err == nil {
+		if doc, err = d.write(ctx, ours, ch, doc, etag); err == nil {
 			writes++
 			continue
 		}
@@ -60,6 +61,15 @@ func (d *Driver) converge(ctx context.Context, ours mark, ch change) (string, er
 	}
 }
 
+// rest reads a resource; if somebody's write is under way, another leader's or our own from before a crash, when it has ended.
+func (d *Driver) rest(ctx context.Context, id resourceID) (document, error) {
+	doc, err := d.client.get(ctx, id)
+	if err == nil && doc.working() {
+		return d.await(ctx, id, watch{seen: true})
+	}
+	return doc, err
+}
+
 func outcome(writes int, ch change) string {
 	if writes == 0 {
 		return "nothing to do: " + ch.target.name + " is so already"
@@ -67,19 +77,18 @@ func outcome(writes int, ch change) string {
 	return "written and read back: " + ch.target.name
 }
 
-// write puts a changed document and waits for it. After nil the caller reads again and sees.
-func (d *Driver) write(ctx context.Context, ours mark, ch change, doc document, etag string) error {
+// write puts a changed document, waits for it and gives what is read back.
+func (d *Driver) write(ctx context.Context, ours mark, ch change, doc document, etag string) (document, error) {
 	doc.setTag(tagName, ours.String())
 	delete(doc, "etag")
 	op, busy, err := d.client.put(ctx, ch.target, doc, etag)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !busy && op.url() == "" {
-		return nil
+		return d.rest(ctx, ch.target)
 	}
-	_, err = d.await(ctx, ch.target, watch{op: op, seen: busy, before: etag})
-	return err
+	return d.await(ctx, ch.target, watch{op: op, seen: busy, before: etag})
 }
 
 // watch is what is known of a running write.

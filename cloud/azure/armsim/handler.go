@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // maxBody is what ARM accepts in one request.
@@ -32,6 +33,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if err != nil {
 		return // the client is gone
 	}
+	s.travel(q)
 	a := s.answer(q, body)
 	if a.cut {
 		panic(http.ErrAbortHandler) // net/http's way to cut a connection
@@ -46,6 +48,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(a.status)
 	_ = json.NewEncoder(w).Encode(a.body) // a client that hung up needs no answer
+}
+
+// travel is the request's way to ARM.
+func (s *Server) travel(q *http.Request) {
+	d := s.Real(s.top.Latencies.Request.D())
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-q.Context().Done():
+	}
 }
 
 // Handler gives the server as an http.Handler.

@@ -86,6 +86,8 @@ type Role struct {
 type Latencies struct {
 	NIC        api.Duration `json:"nic,omitempty"`
 	RouteTable api.Duration `json:"routeTable,omitempty"`
+	// Request is how long every request is on its way, before it is looked at.
+	Request api.Duration `json:"request,omitempty"`
 	// Jitter varies each by up to this part of it, 0 to 1.
 	Jitter float64 `json:"jitter,omitempty"`
 	// RetryAfter is what clients are told to wait between looks at an operation, and after a refusal. Default 10s,

@@ -17,6 +17,7 @@ type roundTripper struct{ s *Server }
 
 // RoundTrip implements http.RoundTripper.
 func (t roundTripper) RoundTrip(q *http.Request) (*http.Response, error) {
+	t.s.travel(q)
 	if err := q.Context().Err(); err != nil {
 		return nil, err
 	}
