@@ -13,9 +13,11 @@ type Proxy struct {
 	target   string
 	running  sync.WaitGroup
 
-	mu    sync.Mutex
-	cut   bool // also after Close
-	conns map[net.Conn]struct{}
+	mu     sync.Mutex
+	thawed *sync.Cond
+	cut    bool // also after Close
+	frozen bool
+	conns  map[net.Conn]struct{}
 }
 
 // NewProxy listens on a free loopback port for target ("host:port").
@@ -25,6 +27,7 @@ func NewProxy(target string) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{listener: l, target: target, conns: map[net.Conn]struct{}{}}
+	p.thawed = sync.NewCond(&p.mu)
 	p.running.Go(p.accept)
 	return p, nil
 }
@@ -37,9 +40,27 @@ func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = true
+	p.frozen = false
+	p.thawed.Broadcast()
 	for c := range p.conns {
 		c.Close()
 	}
+}
+
+// Freeze keeps every connection, and accepts new ones, but lets nothing through until Thaw or Cut: as when
+// packets are dropped.
+func (p *Proxy) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.frozen = true
+}
+
+// Thaw ends Freeze. What was sent meanwhile arrives.
+func (p *Proxy) Thaw() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.frozen = false
+	p.thawed.Broadcast()
 }
 
 // Heal ends Cut.
@@ -82,10 +103,10 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 	defer p.disown(server)
 	p.running.Go(func() {
-		io.Copy(server, client)
+		io.Copy(gate{p, server}, client)
 		server.Close()
 	})
-	io.Copy(client, server)
+	io.Copy(gate{p, client}, server)
 }
 
 // own registers a connection for Cut, unless it comes too late.
@@ -102,4 +123,19 @@ func (p *Proxy) disown(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c)
+}
+
+// gate is a connection that takes bytes when the proxy is not frozen.
+type gate struct {
+	proxy *Proxy
+	conn  net.Conn
+}
+
+func (g gate) Write(b []byte) (int, error) {
+	g.proxy.mu.Lock()
+	for g.proxy.frozen {
+		g.proxy.thawed.Wait()
+	}
+	g.proxy.mu.Unlock()
+	return g.conn.Write(b)
 }
