@@ -84,6 +84,14 @@ func New(o Options) (*Server, error) {
 	if o.TimeScale < 0 {
 		return nil, fmt.Errorf("armsim: time scale %v: want more than 0", o.TimeScale)
 	}
+	switch o.Topology.Headers {
+	case "", HeadersAsync, HeadersLocation, HeadersBoth, HeadersNone, HeadersMixed:
+	default:
+		return nil, fmt.Errorf("armsim: headers %q: want async, location, both, none or mixed", o.Topology.Headers)
+	}
+	if j := o.Topology.Latencies.Jitter; j < 0 || j > 1 {
+		return nil, fmt.Errorf("armsim: latencies.jitter %v: want 0 to 1", j)
+	}
 	s := &Server{
 		scale:     o.TimeScale,
 		token:     o.Token,
