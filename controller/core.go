@@ -126,14 +126,11 @@ func (c *Core) nextWake() time.Duration {
 
 // stopTurn lets go of the lease once nothing is under way any more, and then stops.
 func (c *Core) stopTurn() {
-	if !c.stopping || c.busy() {
+	if !c.stopping || c.leading && c.busy() {
 		return
 	}
-	if c.leading {
-		c.elector.Resign()
-		return
-	}
-	if !c.elector.InFlight() {
+	c.elector.Resign() // one that does not lead must not begin to
+	if !c.leading && !c.elector.InFlight() {
 		c.stopped = true
 		c.do(Stopped{})
 	}

@@ -252,8 +252,7 @@ func (c *Core) commit(g *group, w groupWrite) {
 
 func (c *Core) committed(g *group, w groupWrite, ops []store.Op, epoch int64, d TxnDone) {
 	if !c.leading || c.elector.Epoch() != epoch {
-		g.writing = false
-		return
+		return // abandon has let go of it
 	}
 	if d.Err != nil {
 		c.unsure(d.Err)
@@ -316,7 +315,6 @@ func (c *Core) reload(g *group, ops []store.Op) {
 	}
 	c.read(keys, nil, func(r ReadDone) {
 		if !c.leading || c.elector.Epoch() != epoch {
-			g.writing = false
 			return
 		}
 		if r.Err != nil {

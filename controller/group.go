@@ -72,7 +72,7 @@ func (g *group) setRequest(r *api.Request, rev store.Rev) {
 
 // abandon drops what was under way: leadership has changed hands.
 func (g *group) abandon() {
-	g.runs, g.orphans = map[string]*run{}, map[uint64]string{}
+	g.runs, g.orphans, g.writing = map[string]*run{}, map[uint64]string{}, false
 	g.results, g.seen, g.looking, g.retryAt = nil, nil, false, time.Time{}
 	g.dirty = true
 }

@@ -62,7 +62,7 @@ func (g *group) orphanRuns() {
 // startRuns begins every step that is stored as intended and not begun by this leader.
 func (c *Core) startRuns(g *group) {
 	j := c.job(g)
-	if j == nil || j.Status.Phase != api.Running || j.Spec.PlanVersion > api.PlanVersion {
+	if j == nil || j.Status.Phase != api.Running || j.Spec.PlanVersion > api.PlanVersion || c.stopping {
 		return
 	}
 	for _, s := range j.Status.Steps {

@@ -34,6 +34,7 @@ type world struct {
 	codes    map[string]string // node → answer instead of ok
 	mute     map[string]bool   // node never answers
 	failTxn  error             // for the next transaction with an assignment
+	cut      bool              // the store answers nothing any more but ErrUnavailable
 	execErr  map[string]error  // step → error
 	held     map[string]bool   // steps that do not answer
 	heldExec []Execute
@@ -162,6 +163,10 @@ func (w *world) perform(e Effect) {
 }
 
 func (w *world) transact(e Transact) {
+	if w.cut {
+		w.push(TxnDone{ID: e.ID, Err: store.ErrUnavailable})
+		return
+	}
 	for _, op := range e.Ops {
 		if strings.HasPrefix(op.Key, "assign/") && w.failTxn != nil {
 			err := w.failTxn
@@ -196,6 +201,11 @@ func (w *world) transact(e Transact) {
 
 func (w *world) read(e Read) {
 	r := ReadDone{ID: e.ID}
+	if w.cut {
+		r.Err = store.ErrUnavailable
+		w.push(r)
+		return
+	}
 	for key, entry := range w.data {
 		hit := under(e.Prefixes...)(key)
 		for _, k := range e.Keys {
