@@ -18,8 +18,11 @@ import (
 // width is how many requests of a bulk read are under way at once.
 const width = 64
 
-// retry is the pause before what failed is tried again.
-const retry = 50 * time.Millisecond
+// retry is the pause before what failed is tried again; between attempts to connect it grows to maxRetry.
+const (
+	retry    = 50 * time.Millisecond
+	maxRetry = 500 * time.Millisecond
+)
 
 // Store is a client of the ensemble. Open gives one.
 type Store struct {
@@ -58,13 +61,16 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // connected keeps a link until Close.
 func (s *Store) connected() {
+	wait := retry
 	for s.done.Err() == nil {
 		l, err := s.connect()
 		s.publish(l, err)
 		if err != nil {
-			pause(s.done, retry)
+			pause(s.done, wait)
+			wait = min(2*wait, maxRetry)
 			continue
 		}
+		wait = retry
 		select {
 		case <-l.lost:
 		case <-s.done.Done():

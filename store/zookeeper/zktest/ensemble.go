@@ -21,9 +21,11 @@ import (
 type Options struct {
 	// Tick is ZooKeeper's tickTime; a new leader takes about two. Default 500 ms. Sessions may be as short as 1 s.
 	Tick time.Duration
-	// Cert, Key and CA are PEM files. With them clients must connect by TLS with a certificate of the CA.
+	// Cert, Key and CA are PEM files. With them Endpoints are ports with TLS, where clients must show a certificate
+	// of the CA. The ports without TLS stay for the ensemble's own questions.
 	Cert, Key, CA string
-	// Classpath is where ZooKeeper is. Default /usr/share/java/zookeeper.jar, which names its own dependencies.
+	// Classpath is where ZooKeeper is. Default zookeeper.jar in /usr/share/java, with what Debian's jar does not
+	// name itself: Netty's codecs, which TLS needs, and something to log with.
 	Classpath string
 }
 
@@ -49,7 +51,8 @@ func Start(ctx context.Context, dir string, n int, opts Options) (*Ensemble, err
 		opts.Tick = 500 * time.Millisecond
 	}
 	if opts.Classpath == "" {
-		opts.Classpath = "/usr/share/java/zookeeper.jar"
+		opts.Classpath = "/usr/share/java/zookeeper.jar:/usr/share/java/netty-all.jar:/usr/share/java/netty-codec.jar:" +
+			"/usr/share/java/netty-resolver.jar:/usr/share/java/slf4j-simple.jar"
 	}
 	ports, err := freePorts(4 * n)
 	if err != nil {
@@ -220,7 +223,7 @@ func (e *Ensemble) Restart(i int) error {
 	}
 	defer log.Close()
 	cmd := exec.Command("java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true",
-		"-Dzookeeper.jmx.log4j.disable=true", "-cp", e.opts.Classpath,
+		"-Dzookeeper.jmx.log4j.disable=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", e.opts.Classpath,
 		"org.apache.zookeeper.server.quorum.QuorumPeerMain", filepath.Join(s.dir, "zoo.cfg"))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when this process dies by a signal
