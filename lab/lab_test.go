@@ -16,6 +16,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[2] {
 		case "traffic":
 			err = TrafficMain(os.Stdin, os.Stdout)
+		case "desk":
+			err = DeskMain(context.Background(), os.Args[4], os.Stdin, os.Stdout)
 		case "appliance":
 			err = ApplianceMain(context.Background(), os.Args[4], len(os.Args) > 5)
 		}
@@ -29,15 +31,11 @@ func TestMain(m *testing.M) {
 }
 
 // testLab builds the site and checks at the end that nothing of it is left.
-func testLab(t *testing.T) (context.Context, *nvaLab) {
+func testLab(t *testing.T, userSpace bool) (context.Context, *nvaLab) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := newNVALab(ctx, binary, nil)
+	l, err := newNVALab(ctx, Options{}, userSpace)
 	t.Cleanup(func() {
 		if err := l.close(); err != nil {
 			t.Errorf("remove the lab: %v", err)
@@ -75,15 +73,7 @@ func startSite(ctx context.Context, t *testing.T, l *nvaLab) *traffic {
 func TestEveryProtocolPassesBothKindsOfAppliance(t *testing.T) {
 	for _, userSpace := range []bool{false, true} {
 		t.Run(fmt.Sprintf("userSpace=%t", userSpace), func(t *testing.T) {
-			ctx, l := testLab(t)
-			if userSpace {
-				l.userSpace = true
-				for _, name := range appliances {
-					if err := l.startAppliance(ctx, name); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
+			ctx, l := testLab(t, userSpace)
 			tr := startSite(ctx, t, l)
 			if !l.waitSessions(ctx, tr.flows, 5*time.Second) {
 				t.Error("the standby does not know the TCP connections")
@@ -109,7 +99,7 @@ func TestEveryProtocolPassesBothKindsOfAppliance(t *testing.T) {
 }
 
 func TestKeepalivedMovesTheAddresses(t *testing.T) {
-	ctx, l := testLab(t)
+	ctx, l := testLab(t, false)
 	k := newKeepalived(l, 100*time.Millisecond)
 	if err := k.start(ctx); err != nil {
 		t.Fatal(err)

@@ -32,6 +32,17 @@ type outcome struct {
 	sessions int           // TCP connections that broke or did not go on
 }
 
+func (o outcome) String() string {
+	if !o.restored {
+		return fmt.Sprintf("dark for %.1f s and more, %d packets lost", o.outage.Seconds(), o.lost)
+	}
+	tcp := fmt.Sprintf("TCP kept, stalled %.0f ms", milliseconds(o.stall))
+	if o.sessions > 0 {
+		tcp = fmt.Sprintf("%d TCP sessions lost", o.sessions)
+	}
+	return fmt.Sprintf("outage %.0f ms, %d packets lost, %s", milliseconds(o.outage), o.lost, tcp)
+}
+
 // measure injects a fault and watches the traffic until it flows again, at most for limit.
 func (l *nvaLab) measure(ctx context.Context, t *traffic, limit time.Duration, inject func() error) (outcome, error) {
 	o := outcome{byFlow: map[string]int64{}}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,14 +20,20 @@ type nvaLab struct {
 	topo      *topology
 	progress  io.Writer
 	userSpace bool // the appliances forward in user space
+	standing  bool // the processes outlive this one
 	// appliance processes by machine: the appliance itself, conntrackd.
 	own map[string][]*process
 }
 
 // newNVALab builds the site and starts both appliances. Whatever it gives, also with an error, the caller closes.
-func newNVALab(ctx context.Context, binary string, progress io.Writer) (*nvaLab, error) {
-	l := &nvaLab{binary: binary, progress: progress, own: map[string][]*process{}}
+func newNVALab(ctx context.Context, o Options, userSpace bool) (*nvaLab, error) {
+	l := &nvaLab{binary: o.Binary, userSpace: userSpace, progress: o.Progress, standing: o.standing, own: map[string][]*process{}}
 	var err error
+	if l.binary == "" {
+		if l.binary, err = os.Executable(); err != nil {
+			return l, err
+		}
+	}
 	if l.run, err = newRunDir(); err != nil {
 		return l, err
 	}
@@ -64,7 +71,7 @@ func (l *nvaLab) say(format string, args ...any) {
 
 // start runs a program on a machine.
 func (l *nvaLab) start(machine string, p program) (*process, error) {
-	return l.topo.spaces[machine].run(l.logs, p)
+	return l.topo.spaces[machine].run(l.logs, p, l.standing)
 }
 
 // startAppliance starts what the appliance is by itself, whoever fails it over: its data plane with the health

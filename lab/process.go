@@ -33,8 +33,9 @@ type program struct {
 	stdout io.Writer // default: the log
 }
 
-// run starts p in the namespace. Its output goes to logDir/name.log. It dies with this process, whatever happens.
-func (s *space) run(logDir string, p program) (*process, error) {
+// run starts p in the namespace. Its output goes to logDir/name.log. Unless it is left standing, it dies with this process,
+// whatever happens.
+func (s *space) run(logDir string, p program, standing bool) (*process, error) {
 	log, err := os.OpenFile(filepath.Join(logDir, p.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s: %w", p.name, err)
@@ -46,7 +47,10 @@ func (s *space) run(logDir string, p program) (*process, error) {
 		cmd.Stdout = p.stdout
 	}
 	// A group of its own keeps the terminal's Ctrl-C for the run, which then ends its children in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if !standing {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
 	if err := s.Start(cmd); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", p.name, err), log.Close())
 	}

@@ -70,7 +70,10 @@ func (r *runDir) sub(name string) (string, error) {
 	return path, os.MkdirAll(path, 0o755)
 }
 
-func (r *runDir) remove() error { return os.RemoveAll(r.path) }
+// scratch is a directory on a disk; the run's own is in memory.
+func (r *runDir) scratch() string { return filepath.Join(os.TempDir(), namespacePrefix+"lab-"+r.id) }
+
+func (r *runDir) remove() error { return errors.Join(os.RemoveAll(r.path), os.RemoveAll(r.scratch())) }
 
 // startTime tells a process from a later one with the same number.
 func startTime(pid int) string {
@@ -135,7 +138,8 @@ func Down(standing bool) ([]string, error) {
 				continue
 			}
 		}
-		errs = append(errs, removeNamespaces(namespacePrefix+e.Name()+"-"), os.RemoveAll(path))
+		run := &runDir{id: e.Name(), path: path}
+		errs = append(errs, removeNamespaces(run.namespace("")), run.remove())
 		removed = append(removed, e.Name())
 	}
 	return removed, errors.Join(errs...)

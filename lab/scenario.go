@@ -32,6 +32,8 @@ type Options struct {
 	Binary string
 	// Progress gets a line now and then, for people. Default: none.
 	Progress io.Writer
+
+	standing bool // leave everything running
 }
 
 // Scenario is an architecture with its faults.
@@ -47,11 +49,24 @@ type Scenario struct {
 func Scenarios() []Scenario {
 	return []Scenario{
 		{
-			Name:  "nva-switch",
-			About: "an active-passive pair of appliances that filter statefully; public address and routes follow the active one",
-			run:   runNVASwitch,
+			Name:   "nva-switch",
+			About:  "an active-passive pair of appliances that filter statefully; public address and routes follow the active one",
+			Faults: faultList(),
+			run:    runNVASwitch,
+		},
+		{
+			Name:  "nva-soak",
+			About: "the same pair with every core and the disk loaded and 5 % of the probes lost: nothing may move",
+			run:   runNVASoak,
 		},
 	}
+}
+
+func faultList() (list [][2]string) {
+	for _, d := range drills() {
+		list = append(list, [2]string{d.name, d.about})
+	}
+	return list
 }
 
 // Run runs a scenario by name. The error tells that it could not be carried out; a check that failed is in the result.

@@ -76,6 +76,7 @@ var cables = []cable{
 	{"c1", netManagement, netManagement, "10.0.9.1/24"},
 	{"c2", netManagement, netManagement, "10.0.9.2/24"},
 	{"c3", netManagement, netManagement, "10.0.9.3/24"},
+	{"operator", netManagement, netManagement, "10.0.9.9/24"},
 	{"edge", netManagement, netManagement, "10.0.9.11/24"},
 	{"core", netManagement, netManagement, "10.0.9.12/24"},
 	{"nva-a", netManagement, netManagement, "10.0.9.21/24"},

@@ -1,29 +1,16 @@
 package lab
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 	"slices"
-	"sync"
 	"time"
 )
 
 // traffic drives the traffic processes of the machines at both ends.
 type traffic struct {
 	flows []Flow
-	ends  []*trafficEnd
-}
-
-type trafficEnd struct {
-	machine string
-	proc    *process
-	mu      sync.Mutex // one question at a time
-	in      io.WriteCloser
-	out     *bufio.Reader
+	ends  []*talker
 }
 
 // startTraffic starts a process at each end and then the flows.
@@ -38,7 +25,7 @@ func (l *nvaLab) startTraffic(flows []Flow) (*traffic, error) {
 		t.ends = append(t.ends, end)
 	}
 	for _, end := range t.ends {
-		if _, err := end.ask(trafficQuestion{Ask: "start"}); err != nil {
+		if _, err := askEnd(end, trafficQuestion{Ask: "start"}); err != nil {
 			t.close()
 			return nil, err
 		}
@@ -46,51 +33,22 @@ func (l *nvaLab) startTraffic(flows []Flow) (*traffic, error) {
 	return t, nil
 }
 
-func (l *nvaLab) startEnd(machine string, flows []Flow) (*trafficEnd, error) {
-	inR, inW, err := os.Pipe()
+func (l *nvaLab) startEnd(machine string, flows []Flow) (*talker, error) {
+	end, err := l.startTalker(machine, machine+"-traffic", "lab", "traffic")
 	if err != nil {
 		return nil, err
-	}
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer inR.Close()
-	defer outW.Close()
-	proc, err := l.start(machine, program{name: machine + "-traffic", path: l.binary, args: []string{"lab", "traffic"}, stdin: inR, stdout: outW})
-	if err != nil {
-		return nil, err
-	}
-	end := &trafficEnd{machine: machine, proc: proc, in: inW, out: bufio.NewReader(outR)}
-	b, err := json.Marshal(trafficConfig{Machine: machine, Flows: flows})
-	if err != nil {
-		return nil, err
-	}
-	if _, err := inW.Write(append(b, '\n')); err != nil {
-		return nil, fmt.Errorf("configure traffic at %s: %w", machine, err)
 	}
 	var ready string
-	if err := readLine(end.out, &ready); err != nil {
-		return nil, fmt.Errorf("traffic at %s did not start, see its log: %w", machine, err)
+	if err := end.ask(trafficConfig{Machine: machine, Flows: flows}, &ready); err != nil {
+		end.close()
+		return nil, err
 	}
 	return end, nil
 }
 
-func (e *trafficEnd) ask(q trafficQuestion) (trafficAnswer, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var a trafficAnswer
-	b, err := json.Marshal(q)
-	if err != nil {
-		return a, err
-	}
-	if _, err := e.in.Write(append(b, '\n')); err != nil {
-		return a, fmt.Errorf("ask traffic at %s: %w", e.machine, err)
-	}
-	if err := readLine(e.out, &a); err != nil {
-		return a, fmt.Errorf("answer of traffic at %s: %w", e.machine, err)
-	}
-	return a, nil
+func askEnd(end *talker, q trafficQuestion) (a trafficAnswer, err error) {
+	err = end.ask(q, &a)
+	return a, err
 }
 
 // flowLoss is what became of one flow in a window of time.
@@ -107,7 +65,7 @@ func (t *traffic) window(from, to time.Time) ([]flowLoss, error) {
 	left := map[uint16]numberRange{}
 	q := trafficQuestion{Ask: "sent", From: from.UnixNano(), To: to.UnixNano()}
 	for _, end := range t.ends {
-		a, err := end.ask(q)
+		a, err := askEnd(end, q)
 		if err != nil {
 			return nil, err
 		}
@@ -118,7 +76,7 @@ func (t *traffic) window(from, to time.Time) ([]flowLoss, error) {
 	came := map[uint16]arrivedAnswer{}
 	q = trafficQuestion{Ask: "arrived", From: from.UnixNano(), To: to.UnixNano(), Ranges: left}
 	for _, end := range t.ends {
-		a, err := end.ask(q)
+		a, err := askEnd(end, q)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +97,7 @@ func (t *traffic) window(from, to time.Time) ([]flowLoss, error) {
 func (t *traffic) lastArrivals() (map[uint16]int64, error) {
 	all := map[uint16]int64{}
 	for _, end := range t.ends {
-		a, err := end.ask(trafficQuestion{Ask: "last"})
+		a, err := askEnd(end, trafficQuestion{Ask: "last"})
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +111,7 @@ func (t *traffic) lastArrivals() (map[uint16]int64, error) {
 // reconnect makes every TCP flow begin anew, without counting it as broken.
 func (t *traffic) reconnect() error {
 	for _, end := range t.ends {
-		if _, err := end.ask(trafficQuestion{Ask: "reconnect"}); err != nil {
+		if _, err := askEnd(end, trafficQuestion{Ask: "reconnect"}); err != nil {
 			return err
 		}
 	}
@@ -206,11 +164,13 @@ func (t *traffic) waitFlowing(ctx context.Context, hold, limit time.Duration, ki
 	}
 }
 
-// close ends the processes.
+// close ends the processes. Closing nothing, or twice, is safe.
 func (t *traffic) close() {
-	for _, e := range t.ends {
-		e.in.Close()
-		e.proc.stop(2 * time.Second)
+	if t == nil {
+		return
+	}
+	for _, end := range t.ends {
+		end.close()
 	}
 	t.ends = nil
 }

@@ -93,14 +93,6 @@ func TrafficMain(in io.Reader, out io.Writer) error {
 	}
 }
 
-func readLine(r *bufio.Reader, v any) error {
-	line, err := r.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(line, v)
-}
-
 type trafficProcess struct {
 	sent    map[uint16]*sent
 	arrived map[uint16]*arrived
