@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/health"
 )
 
@@ -37,5 +38,25 @@ func TestAStoppedFollowerDoesNotLead(t *testing.T) {
 	w.pass(10 * time.Second)
 	if w.core.leading || !w.core.stopped {
 		t.Fatalf("leading %v, stopped %v, want false, true", w.core.leading, w.core.stopped)
+	}
+}
+
+// An answer for a superseded job once counted for its successor's step of the same name, when the answer to the
+// transaction that superseded it had been lost.
+func TestAnAnswerCountsForItsOwnJobOnly(t *testing.T) {
+	const hook = "hook:before:ask"
+	w := newWorld(t)
+	w.up(func(g *api.ApplianceGroup) { g.Spec.Hooks.Before = []api.Hook{{Name: "ask", Exec: "ask"}} })
+	w.held[hook] = true
+	w.put(api.RequestKey(dmz), api.Request{Kind: api.RequestFailover, By: "ann", ID: "1"})
+	w.pass(time.Second)
+	if len(w.heldExec) != 1 {
+		t.Fatalf("%d hooks under way, want 1", len(w.heldExec))
+	}
+	w.loseTxn = true
+	w.probe("b", health.Fail, 3)
+	w.pass(time.Second)
+	if len(w.heldExec) != 1 || w.heldExec[0].Job.Metadata.Name != w.assignment().Job {
+		t.Fatalf("under way: %+v, want the hook of %s", w.heldExec, w.assignment().Job)
 	}
 }

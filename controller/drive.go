@@ -36,6 +36,7 @@ func (c *Core) drive(g *group) {
 	if g.spec == nil || g.tracker == nil || g.writing {
 		return
 	}
+	g.followAssignment()
 	verdicts := c.verdicts(g)
 	c.recordVerdicts(g, verdicts)
 	d := appliance.Decide(c.view(g, verdicts))
@@ -268,9 +269,7 @@ func (c *Core) committed(g *group, w groupWrite, ops []store.Op, epoch int64, d 
 		}
 	}
 	g.results = g.results[w.outcomes:]
-	if w.assign != nil {
-		g.orphanRuns()
-	}
+	g.followAssignment()
 	c.tellCommitted(g, w)
 	if w.outcomes > 0 {
 		c.do(Boundary{Where: AfterOutcome, Job: w.job.Metadata.Name})

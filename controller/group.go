@@ -30,6 +30,7 @@ type group struct {
 	dirty     bool
 	writing   bool // a transaction about this group, or the reading after one, is under way
 	runs      map[string]*run
+	runsOf    string            // the job that runs and results belong to
 	orphans   map[uint64]string // attempts of ended jobs still under way → their lock
 	results   []job.Result      // of steps that ended, not stored yet
 	retryAt   time.Time

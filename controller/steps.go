@@ -49,8 +49,13 @@ func (g *group) heldLocks(all bool) map[string]bool {
 	return held
 }
 
-// orphanRuns lets go of the runs of a job that has ended; what is under way keeps its lock until it answers.
-func (g *group) orphanRuns() {
+// followAssignment lets go of the runs and results of a job that is not the assignment's any more; what is under
+// way keeps its lock until it answers. The assignment may have changed by a transaction whose answer was lost.
+func (g *group) followAssignment() {
+	if g.assign == nil || g.assign.Job == g.runsOf {
+		return
+	}
+	g.runsOf = g.assign.Job
 	for _, r := range g.runs {
 		if r.attempt != 0 && r.step.Lock != "" {
 			g.orphans[r.attempt] = r.step.Lock

@@ -34,6 +34,7 @@ type world struct {
 	codes    map[string]string // node → answer instead of ok
 	mute     map[string]bool   // node never answers
 	failTxn  error             // for the next transaction with an assignment
+	loseTxn  bool              // the answer to the next transaction with an assignment, which happens
 	cut      bool              // the store answers nothing any more but ErrUnavailable
 	execErr  map[string]error  // step → error
 	held     map[string]bool   // steps that do not answer
@@ -194,6 +195,15 @@ func (w *world) transact(e Transact) {
 		w.data[op.Key] = store.Entry{Key: op.Key, Value: op.Value, Rev: w.rev}
 		revs = append(revs, w.rev)
 		changes = append(changes, store.Change{Entry: w.data[op.Key]})
+	}
+	if w.loseTxn && strings.HasPrefix(e.Ops[len(e.Ops)-1].Key, "assign/") {
+		w.loseTxn = false
+		w.push(TxnDone{ID: e.ID, Err: store.ErrUnknown})
+		for _, h := range w.heldExec {
+			w.push(StepDone{Job: h.Job.Metadata.Name, Step: h.Step.ID, Attempt: h.Attempt})
+		}
+		w.heldExec = nil
+		return
 	}
 	w.push(TxnDone{ID: e.ID, Revs: revs})
 	w.push(Changed{Batch: store.Batch{Changes: changes}})
