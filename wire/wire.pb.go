@@ -867,9 +867,89 @@ func (*Ack) Descriptor() ([]byte, []int) {
 	return file_wire_wire_proto_rawDescGZIP(), []int{11}
 }
 
+type AuthorityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityRequest) Reset() {
+	*x = AuthorityRequest{}
+	mi := &file_wire_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityRequest) ProtoMessage() {}
+
+func (x *AuthorityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityRequest.ProtoReflect.Descriptor instead.
+func (*AuthorityRequest) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{12}
+}
+
+type AuthorityReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ca            []byte                 `protobuf:"bytes,1,opt,name=ca,proto3" json:"ca,omitempty"` // DER
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityReply) Reset() {
+	*x = AuthorityReply{}
+	mi := &file_wire_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityReply) ProtoMessage() {}
+
+func (x *AuthorityReply) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityReply.ProtoReflect.Descriptor instead.
+func (*AuthorityReply) Descriptor() ([]byte, []int) {
+	return file_wire_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AuthorityReply) GetCa() []byte {
+	if x != nil {
+		return x.Ca
+	}
+	return nil
+}
+
 type EnrolRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // without the fingerprint
 	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -877,7 +957,7 @@ type EnrolRequest struct {
 
 func (x *EnrolRequest) Reset() {
 	*x = EnrolRequest{}
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +969,7 @@ func (x *EnrolRequest) String() string {
 func (*EnrolRequest) ProtoMessage() {}
 
 func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[12]
+	mi := &file_wire_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +982,7 @@ func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolRequest.ProtoReflect.Descriptor instead.
 func (*EnrolRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EnrolRequest) GetToken() string {
@@ -936,7 +1016,7 @@ type EnrolReply struct {
 
 func (x *EnrolReply) Reset() {
 	*x = EnrolReply{}
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1028,7 @@ func (x *EnrolReply) String() string {
 func (*EnrolReply) ProtoMessage() {}
 
 func (x *EnrolReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[13]
+	mi := &file_wire_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1041,7 @@ func (x *EnrolReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolReply.ProtoReflect.Descriptor instead.
 func (*EnrolReply) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EnrolReply) GetCertificate() []byte {
@@ -1036,7 +1116,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1128,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[14]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1141,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RenewRequest) GetCsr() []byte {
@@ -1081,7 +1161,7 @@ type RenewReply struct {
 
 func (x *RenewReply) Reset() {
 	*x = RenewReply{}
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1173,7 @@ func (x *RenewReply) String() string {
 func (*RenewReply) ProtoMessage() {}
 
 func (x *RenewReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[15]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1186,7 @@ func (x *RenewReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewReply.ProtoReflect.Descriptor instead.
 func (*RenewReply) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RenewReply) GetCertificate() []byte {
@@ -1133,7 +1213,7 @@ type PromiseRequest struct {
 
 func (x *PromiseRequest) Reset() {
 	*x = PromiseRequest{}
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1225,7 @@ func (x *PromiseRequest) String() string {
 func (*PromiseRequest) ProtoMessage() {}
 
 func (x *PromiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[16]
+	mi := &file_wire_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1238,7 @@ func (x *PromiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromiseRequest.ProtoReflect.Descriptor instead.
 func (*PromiseRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PromiseRequest) GetOwner() string {
@@ -1185,7 +1265,7 @@ type PromiseReply struct {
 
 func (x *PromiseReply) Reset() {
 	*x = PromiseReply{}
-	mi := &file_wire_wire_proto_msgTypes[17]
+	mi := &file_wire_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1277,7 @@ func (x *PromiseReply) String() string {
 func (*PromiseReply) ProtoMessage() {}
 
 func (x *PromiseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[17]
+	mi := &file_wire_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1290,7 @@ func (x *PromiseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromiseReply.ProtoReflect.Descriptor instead.
 func (*PromiseReply) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PromiseReply) GetPromised() bool {
@@ -1292,7 +1372,10 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\bobserver\x18\x01 \x01(\tR\bobserver\x12\x1a\n" +
 	"\bopinions\x18\x02 \x01(\fR\bopinions\x12\x12\n" +
 	"\x04full\x18\x03 \x01(\bR\x04full\"\x05\n" +
-	"\x03Ack\"6\n" +
+	"\x03Ack\"\x12\n" +
+	"\x10AuthorityRequest\" \n" +
+	"\x0eAuthorityReply\x12\x0e\n" +
+	"\x02ca\x18\x01 \x01(\fR\x02ca\"6\n" +
 	"\fEnrolRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
 	"\x03csr\x18\x02 \x01(\fR\x03csr\"\x84\x02\n" +
@@ -1323,8 +1406,9 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\n" +
 	"Controller\x12I\n" +
 	"\aSession\x12\x1d.understudy.wire.v1.FromAgent\x1a\x1b.understudy.wire.v1.ToAgent(\x010\x01\x12I\n" +
-	"\x05Renew\x12 .understudy.wire.v1.RenewRequest\x1a\x1e.understudy.wire.v1.RenewReply2V\n" +
-	"\tEnrolment\x12I\n" +
+	"\x05Renew\x12 .understudy.wire.v1.RenewRequest\x1a\x1e.understudy.wire.v1.RenewReply2\xad\x01\n" +
+	"\tEnrolment\x12U\n" +
+	"\tAuthority\x12$.understudy.wire.v1.AuthorityRequest\x1a\".understudy.wire.v1.AuthorityReply\x12I\n" +
 	"\x05Enrol\x12 .understudy.wire.v1.EnrolRequest\x1a\x1e.understudy.wire.v1.EnrolReply2J\n" +
 	"\x04Peer\x12B\n" +
 	"\aObserve\x12\x1c.understudy.wire.v1.Opinions\x1a\x17.understudy.wire.v1.Ack(\x012\\\n" +
@@ -1343,26 +1427,28 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_wire_wire_proto_goTypes = []any{
-	(*Token)(nil),          // 0: understudy.wire.v1.Token
-	(*FromAgent)(nil),      // 1: understudy.wire.v1.FromAgent
-	(*Hello)(nil),          // 2: understudy.wire.v1.Hello
-	(*Tick)(nil),           // 3: understudy.wire.v1.Tick
-	(*Applied)(nil),        // 4: understudy.wire.v1.Applied
-	(*Report)(nil),         // 5: understudy.wire.v1.Report
-	(*ToAgent)(nil),        // 6: understudy.wire.v1.ToAgent
-	(*Welcome)(nil),        // 7: understudy.wire.v1.Welcome
-	(*Echo)(nil),           // 8: understudy.wire.v1.Echo
-	(*Push)(nil),           // 9: understudy.wire.v1.Push
-	(*Opinions)(nil),       // 10: understudy.wire.v1.Opinions
-	(*Ack)(nil),            // 11: understudy.wire.v1.Ack
-	(*EnrolRequest)(nil),   // 12: understudy.wire.v1.EnrolRequest
-	(*EnrolReply)(nil),     // 13: understudy.wire.v1.EnrolReply
-	(*RenewRequest)(nil),   // 14: understudy.wire.v1.RenewRequest
-	(*RenewReply)(nil),     // 15: understudy.wire.v1.RenewReply
-	(*PromiseRequest)(nil), // 16: understudy.wire.v1.PromiseRequest
-	(*PromiseReply)(nil),   // 17: understudy.wire.v1.PromiseReply
+	(*Token)(nil),            // 0: understudy.wire.v1.Token
+	(*FromAgent)(nil),        // 1: understudy.wire.v1.FromAgent
+	(*Hello)(nil),            // 2: understudy.wire.v1.Hello
+	(*Tick)(nil),             // 3: understudy.wire.v1.Tick
+	(*Applied)(nil),          // 4: understudy.wire.v1.Applied
+	(*Report)(nil),           // 5: understudy.wire.v1.Report
+	(*ToAgent)(nil),          // 6: understudy.wire.v1.ToAgent
+	(*Welcome)(nil),          // 7: understudy.wire.v1.Welcome
+	(*Echo)(nil),             // 8: understudy.wire.v1.Echo
+	(*Push)(nil),             // 9: understudy.wire.v1.Push
+	(*Opinions)(nil),         // 10: understudy.wire.v1.Opinions
+	(*Ack)(nil),              // 11: understudy.wire.v1.Ack
+	(*AuthorityRequest)(nil), // 12: understudy.wire.v1.AuthorityRequest
+	(*AuthorityReply)(nil),   // 13: understudy.wire.v1.AuthorityReply
+	(*EnrolRequest)(nil),     // 14: understudy.wire.v1.EnrolRequest
+	(*EnrolReply)(nil),       // 15: understudy.wire.v1.EnrolReply
+	(*RenewRequest)(nil),     // 16: understudy.wire.v1.RenewRequest
+	(*RenewReply)(nil),       // 17: understudy.wire.v1.RenewReply
+	(*PromiseRequest)(nil),   // 18: understudy.wire.v1.PromiseRequest
+	(*PromiseReply)(nil),     // 19: understudy.wire.v1.PromiseReply
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	2,  // 0: understudy.wire.v1.FromAgent.hello:type_name -> understudy.wire.v1.Hello
@@ -1375,17 +1461,19 @@ var file_wire_wire_proto_depIdxs = []int32{
 	9,  // 7: understudy.wire.v1.ToAgent.push:type_name -> understudy.wire.v1.Push
 	0,  // 8: understudy.wire.v1.Push.token:type_name -> understudy.wire.v1.Token
 	1,  // 9: understudy.wire.v1.Controller.Session:input_type -> understudy.wire.v1.FromAgent
-	14, // 10: understudy.wire.v1.Controller.Renew:input_type -> understudy.wire.v1.RenewRequest
-	12, // 11: understudy.wire.v1.Enrolment.Enrol:input_type -> understudy.wire.v1.EnrolRequest
-	10, // 12: understudy.wire.v1.Peer.Observe:input_type -> understudy.wire.v1.Opinions
-	16, // 13: understudy.wire.v1.Candidate.Promise:input_type -> understudy.wire.v1.PromiseRequest
-	6,  // 14: understudy.wire.v1.Controller.Session:output_type -> understudy.wire.v1.ToAgent
-	15, // 15: understudy.wire.v1.Controller.Renew:output_type -> understudy.wire.v1.RenewReply
-	13, // 16: understudy.wire.v1.Enrolment.Enrol:output_type -> understudy.wire.v1.EnrolReply
-	11, // 17: understudy.wire.v1.Peer.Observe:output_type -> understudy.wire.v1.Ack
-	17, // 18: understudy.wire.v1.Candidate.Promise:output_type -> understudy.wire.v1.PromiseReply
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
+	16, // 10: understudy.wire.v1.Controller.Renew:input_type -> understudy.wire.v1.RenewRequest
+	12, // 11: understudy.wire.v1.Enrolment.Authority:input_type -> understudy.wire.v1.AuthorityRequest
+	14, // 12: understudy.wire.v1.Enrolment.Enrol:input_type -> understudy.wire.v1.EnrolRequest
+	10, // 13: understudy.wire.v1.Peer.Observe:input_type -> understudy.wire.v1.Opinions
+	18, // 14: understudy.wire.v1.Candidate.Promise:input_type -> understudy.wire.v1.PromiseRequest
+	6,  // 15: understudy.wire.v1.Controller.Session:output_type -> understudy.wire.v1.ToAgent
+	17, // 16: understudy.wire.v1.Controller.Renew:output_type -> understudy.wire.v1.RenewReply
+	13, // 17: understudy.wire.v1.Enrolment.Authority:output_type -> understudy.wire.v1.AuthorityReply
+	15, // 18: understudy.wire.v1.Enrolment.Enrol:output_type -> understudy.wire.v1.EnrolReply
+	11, // 19: understudy.wire.v1.Peer.Observe:output_type -> understudy.wire.v1.Ack
+	19, // 20: understudy.wire.v1.Candidate.Promise:output_type -> understudy.wire.v1.PromiseReply
+	15, // [15:21] is the sub-list for method output_type
+	9,  // [9:15] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1413,7 +1501,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -168,7 +168,8 @@ var Controller_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Enrolment_Enrol_FullMethodName = "/understudy.wire.v1.Enrolment/Enrol"
+	Enrolment_Authority_FullMethodName = "/understudy.wire.v1.Enrolment/Authority"
+	Enrolment_Enrol_FullMethodName     = "/understudy.wire.v1.Enrolment/Enrol"
 )
 
 // EnrolmentClient is the client API for Enrolment service.
@@ -177,6 +178,9 @@ const (
 //
 // Enrolment is the only service that is open to a client without a certificate.
 type EnrolmentClient interface {
+	// Authority shows the CA's certificate. A client that has no certificate yet asks for it first, over a connection it
+	// does not trust, compares it with the fingerprint in its token, and then connects again.
+	Authority(ctx context.Context, in *AuthorityRequest, opts ...grpc.CallOption) (*AuthorityReply, error)
 	// Enrol exchanges a one-time token and a certificate request (DER PKCS#10) for a certificate.
 	Enrol(ctx context.Context, in *EnrolRequest, opts ...grpc.CallOption) (*EnrolReply, error)
 }
@@ -187,6 +191,16 @@ type enrolmentClient struct {
 
 func NewEnrolmentClient(cc grpc.ClientConnInterface) EnrolmentClient {
 	return &enrolmentClient{cc}
+}
+
+func (c *enrolmentClient) Authority(ctx context.Context, in *AuthorityRequest, opts ...grpc.CallOption) (*AuthorityReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuthorityReply)
+	err := c.cc.Invoke(ctx, Enrolment_Authority_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *enrolmentClient) Enrol(ctx context.Context, in *EnrolRequest, opts ...grpc.CallOption) (*EnrolReply, error) {
@@ -205,6 +219,9 @@ func (c *enrolmentClient) Enrol(ctx context.Context, in *EnrolRequest, opts ...g
 //
 // Enrolment is the only service that is open to a client without a certificate.
 type EnrolmentServer interface {
+	// Authority shows the CA's certificate. A client that has no certificate yet asks for it first, over a connection it
+	// does not trust, compares it with the fingerprint in its token, and then connects again.
+	Authority(context.Context, *AuthorityRequest) (*AuthorityReply, error)
 	// Enrol exchanges a one-time token and a certificate request (DER PKCS#10) for a certificate.
 	Enrol(context.Context, *EnrolRequest) (*EnrolReply, error)
 	mustEmbedUnimplementedEnrolmentServer()
@@ -217,6 +234,9 @@ type EnrolmentServer interface {
 // pointer dereference when methods are called.
 type UnimplementedEnrolmentServer struct{}
 
+func (UnimplementedEnrolmentServer) Authority(context.Context, *AuthorityRequest) (*AuthorityReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Authority not implemented")
+}
 func (UnimplementedEnrolmentServer) Enrol(context.Context, *EnrolRequest) (*EnrolReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Enrol not implemented")
 }
@@ -239,6 +259,24 @@ func RegisterEnrolmentServer(s grpc.ServiceRegistrar, srv EnrolmentServer) {
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&Enrolment_ServiceDesc, srv)
+}
+
+func _Enrolment_Authority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AuthorityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrolmentServer).Authority(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Enrolment_Authority_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrolmentServer).Authority(ctx, req.(*AuthorityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _Enrolment_Enrol_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -266,6 +304,10 @@ var Enrolment_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "understudy.wire.v1.Enrolment",
 	HandlerType: (*EnrolmentServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Authority",
+			Handler:    _Enrolment_Authority_Handler,
+		},
 		{
 			MethodName: "Enrol",
 			Handler:    _Enrolment_Enrol_Handler,
