@@ -147,6 +147,9 @@ func (c *Core) learn(e store.Entry) {
 			c.dirtyAll()
 		}
 	case area == "obj" && ref.Kind == api.KindJob:
+		if e.Rev == c.jobs[ref].rev {
+			return // of many finished jobs most are known; reading them again costs a new leader its time
+		}
 		if j := parse[api.Job](e.Value); j != nil && e.Rev >= c.jobs[ref].rev {
 			c.jobs[ref] = jobEntry{j, e.Rev}
 		}
