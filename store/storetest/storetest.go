@@ -57,6 +57,8 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		{"Txn/Refusals", testRefusals, nil},
 		{"Txn/Counter", testCounter, nil},
 		{"Txn/Transfers", testTransfers, nil},
+		{"Txn/WriteSkew", testWriteSkew, nil},
+		{"Fresh", testFresh, nil},
 		{"Context", testContext, nil},
 		{"Close", testClose, nil},
 		{"Watch/FirstBatch", testWatchFirst, nil},

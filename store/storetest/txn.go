@@ -395,3 +395,74 @@ func transfer(t *testing.T, s store.Store, from, to string) error {
 		}
 	}
 }
+
+// testWriteSkew has two writers give up their own key if the other's is there, and then take their own if the
+// other's is not: a condition on a key that is not written must hold at the very moment of the write.
+func testWriteSkew(t *testing.T, h Harness) {
+	both := func(ops ...store.Op) (passed int) {
+		t.Helper()
+		revs := make([]store.Rev, 2)
+		for i, o := range ops {
+			if e, err := h.Store.Get(soon(t), o.Key); err == nil {
+				revs[i] = e.Rev
+			}
+		}
+		errs := make([]error, 2)
+		var wg sync.WaitGroup
+		for i, s := range []store.Store{h.Store, h.Peer} {
+			wg.Go(func() {
+				_, errs[i] = s.Txn(soon(t), []store.Cond{{Key: ops[1-i].Key, Rev: revs[1-i]}}, ops[i:i+1])
+			})
+		}
+		wg.Wait()
+		for _, err := range errs {
+			if err == nil {
+				passed++
+			} else if !errors.Is(err, store.ErrConflict) {
+				t.Fatal(err)
+			}
+		}
+		return passed
+	}
+	for round := range 25 {
+		a, b, never := "skew/a", "skew/b", fmt.Sprint("skew/", round)
+		txn(t, h.Store, put(a, "1"), put(b, "1"))
+		if n := both(del(a), del(b)); n != 1 {
+			t.Fatalf("round %d: %d writers gave up their key because the other's was there, want 1", round, n)
+		}
+		txn(t, h.Store, del(a), del(b))
+		if n := both(put(a, "1"), put(b, "1")); n != 1 {
+			t.Fatalf("round %d: %d writers took their key because the other's was deleted, want 1", round, n)
+		}
+		if n := both(put(never+"a", "1"), put(never+"b", "1")); n != 1 {
+			t.Fatalf("round %d: %d writers took their key because the other's was never there, want 1", round, n)
+		}
+	}
+}
+
+// testFresh reads on one client what another was just told is written: by Get, by List, by a condition, and by
+// the first batch of a watch.
+func testFresh(t *testing.T, h Harness) {
+	for i := range 200 {
+		value := strconv.Itoa(i)
+		rev := txn(t, h.Peer, put("fresh/k", value))
+		switch i % 4 {
+		case 0:
+			wantValue(t, h.Store, "fresh/k", value)
+		case 1:
+			entries, err := h.Store.List(soon(t), "fresh/")
+			if err != nil || len(entries) != 1 || entries[0].Rev != rev {
+				t.Fatalf("write %d is at %d, List gives %+v, %v", i, rev, entries, err)
+			}
+		case 2:
+			if _, err := h.Store.Txn(soon(t), []store.Cond{{Key: "fresh/k", Rev: rev}}, nil); err != nil {
+				t.Fatalf("write %d is at %d: %v", i, rev, err)
+			}
+		case 3:
+			f := follow(t, h.Store, "fresh/")
+			if !f.step(patience) || f.view["fresh/k"].Rev != rev {
+				t.Fatalf("write %d is at %d, the first batch gives %+v", i, rev, f.view)
+			}
+		}
+	}
+}

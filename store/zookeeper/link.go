@@ -40,7 +40,7 @@ func newLink(ctx context.Context, cfg Config, server string, notify func(path st
 		if used.Swap(true) {
 			return nil, errLost
 		}
-		return &bounded{Conn: raw, limit: cfg.SessionTimeout}, nil
+		return raw, nil
 	}
 	l.conn, _, err = zk.Connect([]string{server}, cfg.SessionTimeout, zk.WithDialer(once),
 		zk.WithHostProvider(&one{}), zk.WithLogger(silent{}), zk.WithLogInfo(false), zk.WithEventCallback(l.event))
@@ -87,20 +87,6 @@ func (l *link) close() {
 	}
 	l.conn.Close()
 	l.raw.Close()
-}
-
-// bounded is a connection whose reads do not wait longer than limit: the library waits for
-// a session far longer than for anything else, which a server that is frozen would use up.
-type bounded struct {
-	net.Conn
-	limit time.Duration
-}
-
-func (b *bounded) SetReadDeadline(t time.Time) error {
-	if latest := time.Now().Add(b.limit); t.After(latest) {
-		t = latest
-	}
-	return b.Conn.SetReadDeadline(t)
 }
 
 // one is the list of a single server, which newLink has connected to already. When the library asks

@@ -231,6 +231,9 @@ func TestTLSAndUser(t *testing.T) {
 	if _, err := theirs.Txn(t.Context(), nil, op); !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, zk.ErrNoAuth) {
 		t.Errorf("another user writes: %v", err)
 	}
+	if _, err := theirs.List(t.Context(), "none/"); !errors.Is(err, zk.ErrNoAuth) {
+		t.Errorf("another user lists: %v", err)
+	}
 	plain := cfg
 	plain.Files = Files{}
 	if _, err := open(t, plain).Get(t.Context(), "a"); !errors.Is(err, store.ErrUnavailable) {
