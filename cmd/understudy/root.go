@@ -1,0 +1,113 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+const about = `Understudy keeps a site reachable: it watches an active and a standby appliance and moves public addresses
+and routes to the standby when the active one fails, or when you ask.
+
+Start with:
+  understudy server                     run a controller here; it says how to go on
+  understudy apply -f site.yaml         say what there is
+  understudy get groups                 see who is active
+  understudy plan GROUP                 see what a move would do, and how long it takes
+  understudy failover GROUP --wait      move
+
+` + exitHelp
+
+// verbs lists every verb, in the order of the help.
+func verbs(c *console) []*cobra.Command {
+	return []*cobra.Command{
+		applyVerb(c),
+		getVerb(c),
+		deleteVerb(c),
+		watchVerb(c),
+		eventsVerb(c),
+		versionVerb(c),
+	}
+}
+
+// newRoot makes the command line.
+func newRoot(c *console) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "understudy",
+		Short:         "Keep a site reachable and recoverable",
+		Long:          about,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(c.in)
+	root.SetOut(c.out)
+	root.SetErr(c.err)
+	root.SetVersionTemplate("understudy {{.Version}}\n")
+	root.CompletionOptions.DisableDefaultCmd = true
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.config, "config", "", "client.yaml: where the controllers are and who asks (default: $UNDERSTUDY_CONFIG, or client.yaml in $UNDERSTUDY_DIR, ~/.understudy or /var/lib/understudy)")
+	flags.StringVarP(&c.tenant, "tenant", "n", "", `tenant that is meant; "*" in lists: every tenant (default: the credential's own)`)
+	flags.BoolVar(&c.json, "json", false, "answer as JSON; refusals too, on standard error")
+	root.AddCommand(verbs(c)...)
+	finish(root)
+	return root
+}
+
+// finish makes every wrong command line a usageError, and a verb that has verbs of its own say which.
+func finish(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%v; see `%s --help`", err, cmd.CommandPath())
+	})
+	if cmd.HasSubCommands() {
+		cmd.Args = wantVerb
+		if cmd.RunE == nil {
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+				return usagef("%s: want one of %s", cmd.CommandPath(), strings.Join(verbNames(cmd), ", "))
+			}
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		finish(sub)
+	}
+}
+
+func verbNames(cmd *cobra.Command) []string {
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if !sub.Hidden {
+			names = append(names, sub.Name())
+		}
+	}
+	return names
+}
+
+func wantVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usagef("%s: %q is no verb: did you mean %s?", cmd.CommandPath(), args[0], strings.Join(near, " or "))
+	}
+	return usagef("%s: %q is no verb: want one of %s", cmd.CommandPath(), args[0], strings.Join(verbNames(cmd), ", "))
+}
+
+// args wants exactly the arguments that names lists; one in brackets may be left out.
+func args(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		need := 0
+		for _, n := range names {
+			if !strings.HasPrefix(n, "[") {
+				need++
+			}
+		}
+		switch {
+		case len(given) < need:
+			return usagef("%s: %s is missing; usage: %s", cmd.CommandPath(), names[len(given)], cmd.UseLine())
+		case len(given) > len(names):
+			return usagef("%s: %q is too much; usage: %s", cmd.CommandPath(), given[len(names)], cmd.UseLine())
+		}
+		return nil
+	}
+}
