@@ -106,11 +106,11 @@ func TestOperationURLElsewhere(t *testing.T) {
 				return r, err
 			})
 		})
-		if _, err := d.Do(t.Context(), tok, routesStep("10.0.2.5")); err != nil {
+		if _, err := d.Do(t.Context(), tok, nicStepOf(api.StepDetach, "nva-a-outside")); err != nil {
 			t.Fatal(err)
 		}
-		if len(strayed) > 0 || hop(sim, "default") != "10.0.2.5" {
-			t.Errorf("requests went to %v; default via %s", strayed, hop(sim, "default"))
+		if len(strayed) > 0 || holder(sim, "web") != "" {
+			t.Errorf("requests went to %v; web on %q", strayed, holder(sim, "web"))
 		}
 	})
 }

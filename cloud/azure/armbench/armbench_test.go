@@ -30,7 +30,7 @@ func TestCriticalPath(t *testing.T) {
 
 // TestOverHTTP measures the shortest case over sockets.
 func TestOverHTTP(t *testing.T) {
-	rows, err := CompareOrders(t.Context(), Options{Cases: Cases()[:1], Scale: 10})
+	rows, err := CompareOrders(t.Context(), Options{Cases: Cases()[:1], Scale: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
