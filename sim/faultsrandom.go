@@ -1,0 +1,239 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/store"
+)
+
+// random injects one fault and arranges for the next.
+func (f *faults) random() {
+	w := f.w
+	if w.now >= w.calm {
+		return
+	}
+	w.after(time.Duration(w.rng.ExpFloat64()*float64(15*time.Second)), f.random)
+	h := w.hosts[w.rng.IntN(3)]
+	if l := w.leader(); l != nil && w.chance(0.5) {
+		h = l
+	}
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	b := w.boxes[w.rng.IntN(len(w.boxes))]
+	switch w.rng.IntN(22) {
+	case 0:
+		f.killActive(w.groups[w.rng.IntN(len(w.groups))])
+	case 1:
+		f.kill(b, f.lasts(5*time.Second, 2*time.Minute))
+	case 2:
+		for _, m := range w.groups[w.rng.IntN(len(w.groups))].spec.Spec.Members {
+			f.kill(w.boxNamed(m.Name), f.lasts(5*time.Second, 40*time.Second))
+		}
+	case 3, 4:
+		f.flap(b, 1+w.rng.IntN(6))
+	case 5:
+		f.crashNode(n)
+	case 6:
+		f.stop(n.m, paused, f.lasts(500*time.Millisecond, 15*time.Second))
+	case 7:
+		f.suspendNode(n)
+	case 8:
+		w.note(h.m.name, "told to stop")
+		f.stopHost(h)
+	case 9:
+		f.freeze, f.frozen = h, w.between(w.timing.TTL/2, 3*w.timing.TTL)
+	case 10:
+		f.lonelyLeader(h)
+	case 11:
+		f.orphanGrants()
+	case 12:
+		w.store.down = true
+		w.note("store", "down")
+		w.after(f.lasts(time.Second, 15*time.Second), func() { w.store.down = false; w.note("store", "back") })
+	case 13:
+		for _, wt := range w.store.watches {
+			wt.gap = true
+		}
+	case 14:
+		f.stranger()
+	case 15:
+		f.probesCut(h)
+	case 16:
+		f.cut(n.at, w.hosts[w.rng.IntN(3)].at, f.lasts(time.Second, 30*time.Second))
+	default:
+		kind := Fault(w.rng.IntN(int(faultKinds)))
+		w.note(h.m.name, "random", kind.String())
+		f.inject(kind, h)
+	}
+}
+
+// killActive kills the active member of a group that has another one to go to.
+func (f *faults) killActive(g *group) {
+	a := f.w.assignment(g.ref)
+	if a == nil || g.spec.Spec.Paused {
+		return
+	}
+	if slices.ContainsFunc(g.spec.Spec.Members, func(m api.Member) bool { return m.Name != a.Active && g.boxes[m.Name].up() }) {
+		f.kill(g.boxes[a.Active], f.lasts(40*time.Second, 100*time.Second))
+	}
+}
+
+func (f *faults) kill(b *box, d time.Duration) {
+	if b.on {
+		b.kill()
+		f.w.after(d, b.boot)
+	}
+}
+
+// flap makes a box hang and answer again, some times.
+func (f *faults) flap(b *box, times int) {
+	if times == 0 || b.hung {
+		return
+	}
+	b.hang(true)
+	f.w.after(f.lasts(time.Second, 20*time.Second), func() {
+		b.hang(false)
+		f.w.after(f.w.between(500*time.Millisecond, 6*time.Second), func() {
+			if f.w.now < f.w.calm {
+				f.flap(b, times-1)
+			}
+		})
+	})
+}
+
+func (f *faults) crashNode(n *node) {
+	if n.m.power == off {
+		return
+	}
+	n.crash()
+	f.w.after(f.lasts(300*time.Millisecond, 10*time.Second), func() {
+		if n.m.power == off && (n.box == nil || n.box.on) {
+			n.start()
+		}
+	})
+}
+
+func (f *faults) suspendNode(n *node) {
+	f.suspend(n.m, f.lasts(time.Second, 20*time.Second))
+	if n.m.power == suspended {
+		n.waking = true
+		if n.box != nil {
+			f.w.check.truth(n.box)
+		}
+	}
+}
+
+// lonelyLeader cuts a controller off the store and, a moment later, stops it between deciding and acting.
+func (f *faults) lonelyLeader(h *host) {
+	w := f.w
+	f.cut(h.at, w.store.at, f.lasts(w.timing.TTL/2, 2*w.timing.TTL))
+	w.after(w.upTo(w.timing.TTL), func() { f.freeze, f.frozen = h, w.between(w.timing.TTL/4, 2*w.timing.TTL) })
+}
+
+// orphanGrants cuts the appliances off every controller, one side longer than the other.
+func (f *faults) orphanGrants() {
+	w := f.w
+	w.note("world", "appliances cut off")
+	for _, b := range w.boxes {
+		if b.agent == nil {
+			continue
+		}
+		d := f.lasts(w.timing.TTL, 5*w.timing.TTL)
+		for _, h := range w.hosts {
+			f.cut(b.agent.at, h.at, d)
+		}
+	}
+}
+
+// partition cuts a controller off something.
+func (f *faults) partition(h *host) {
+	w := f.w
+	d := f.lasts(time.Second, 40*time.Second)
+	switch w.rng.IntN(6) {
+	case 0:
+		f.cut(h.at, w.store.at, d)
+	case 1:
+		for _, o := range w.hosts {
+			f.cut(h.at, o.at, d)
+		}
+	case 2:
+		for _, n := range w.nodes {
+			f.cut(h.at, n.at, d)
+		}
+	case 3:
+		f.cut(h.at, w.nodes[w.rng.IntN(len(w.nodes))].at, d)
+	case 4:
+		f.cut(h.at, w.cloud.at, d)
+	case 5:
+		for i := range w.net.names {
+			f.cut(h.at, place(i), d)
+		}
+	}
+}
+
+// probesCut makes a controller blind for one appliance, or for all.
+func (f *faults) probesCut(h *host) {
+	w := f.w
+	d := f.lasts(2*time.Second, 40*time.Second)
+	only := w.rng.IntN(2 * len(w.boxes))
+	for i, b := range w.boxes {
+		if only >= len(w.boxes) || only == i {
+			f.cut(h.at, b.probe, d)
+		}
+	}
+}
+
+// cut cuts both directions, or one.
+func (f *faults) cut(a, b place, d time.Duration) {
+	w := f.w
+	if a == b {
+		return
+	}
+	paths := []*path{w.net.path(a, b), w.net.path(b, a)}
+	if w.chance(0.3) {
+		paths = paths[w.rng.IntN(2):][:1]
+	}
+	for _, p := range paths {
+		p.cut++
+		w.after(d, func() { p.cut-- })
+	}
+	w.note("net", "cut", w.net.names[a], w.net.names[b], d.String())
+	w.sessionsChanged()
+}
+
+// stranger changes something in the cloud that is not his.
+func (f *faults) stranger() {
+	w := f.w
+	if len(w.cloud.ids) == 0 {
+		return
+	}
+	r := w.cloud.resources[w.cloud.ids[w.rng.IntN(len(w.cloud.ids))]]
+	if r.nic || r.op != nil || len(r.what) == 0 {
+		return
+	}
+	r.what[0].value = "10.1.2.99"
+	r.etag++
+	w.note("cloud", "changed by a stranger", r.String())
+}
+
+// settle lets every machine run again, and leaves some appliances dead for good.
+func (w *world) settle() {
+	for _, b := range w.boxes {
+		if b.on && w.chance(0.15) {
+			b.kill()
+		}
+	}
+	w.resumeGroups()
+}
+
+func (w *world) boxNamed(name string) *box {
+	i := slices.IndexFunc(w.boxes, func(b *box) bool { return b.name == name })
+	return w.boxes[i]
+}
+
+func (w *world) write(key string, v any) {
+	if _, err := w.store.commit(nil, []store.Op{{Key: key, Value: encode(v)}}); err != nil {
+		w.violate(0, err.Error())
+	}
+}

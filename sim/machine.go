@@ -1,0 +1,125 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/understudy-ha/understudy/clock"
+)
+
+// power is what a machine does now.
+type power int
+
+const (
+	running   power = iota
+	paused          // its process does not run (SIGSTOP); the clocks go on
+	suspended       // nothing of it runs; its monotonic clock stands still and its wall clock jumps when it resumes
+	off             // no process
+)
+
+func (p power) String() string { return [...]string{"running", "paused", "suspended", "off"}[p] }
+
+// machine is one computer with one process of ours and its own clocks. Whatever reaches the process goes through do
+// or after, so that a pause makes it late and a crash loses it.
+type machine struct {
+	w     *world
+	name  string
+	power power
+	// life numbers the processes; what was meant for an older one is lost.
+	life    int
+	backlog []func(late bool)
+
+	at    time.Duration // true time of mono and wall
+	mono  time.Duration
+	wall  time.Time
+	drift float64
+	// setBack and slept are when the time of day was last set back, and when the machine last was suspended.
+	setBack, slept time.Duration
+}
+
+var epoch = time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
+
+func newMachine(w *world, name string) *machine {
+	m := &machine{w: w, name: name, power: off, life: 1}
+	m.mono = time.Hour + time.Duration(w.rng.Int64N(int64(1000*time.Hour)))
+	m.wall = epoch.Add(w.spread(w.skew.wall))
+	m.drift = w.rate()
+	return m
+}
+
+// now reads the machine's clocks.
+func (m *machine) now() clock.Instant {
+	if d := m.w.now - m.at; d > 0 {
+		local := time.Duration(float64(d) * (1 + m.drift))
+		if m.power != suspended {
+			m.mono += local
+		}
+		m.wall = m.wall.Add(local)
+		m.at = m.w.now
+	}
+	return clock.Instant{Mono: m.mono, Wall: m.wall}
+}
+
+// setClock gives the machine another rate, and steps its time of day.
+func (m *machine) setClock(drift float64, step time.Duration) {
+	m.now()
+	m.drift = drift
+	m.wall = m.wall.Add(step)
+}
+
+func (m *machine) setPower(p power) {
+	if m.power == p {
+		return
+	}
+	m.now()
+	m.power = p
+	m.w.note(m.name, p.String())
+	if p == off {
+		m.life++
+		m.backlog = nil
+	}
+}
+
+// resume ends a pause or suspension. What waited happens now, late.
+func (m *machine) resume() {
+	if m.power != paused && m.power != suspended {
+		return
+	}
+	if m.power == suspended {
+		m.slept = m.w.now
+	}
+	m.setPower(running)
+	for len(m.backlog) > 0 && m.power == running {
+		f := m.backlog[0]
+		m.backlog = m.backlog[1:]
+		f(true)
+	}
+}
+
+// do runs f in the process as it is now: at once, or when it runs again; never, if it ends first.
+func (m *machine) do(life int, f func(late bool)) {
+	switch {
+	case m.life != life || m.power == off:
+	case m.power == running && len(m.backlog) == 0:
+		f(false)
+	default:
+		m.backlog = append(m.backlog, f)
+	}
+}
+
+// after runs f once d has passed on the machine's monotonic clock.
+func (m *machine) after(d time.Duration, f func(late bool)) {
+	m.timer(m.life, m.now().Mono+d, f)
+}
+
+func (m *machine) timer(life int, due time.Duration, f func(late bool)) {
+	left := due - m.now().Mono
+	m.w.after(time.Duration(float64(left)/(1+m.drift))+time.Microsecond, func() {
+		m.do(life, func(late bool) {
+			if m.now().Mono < due {
+				m.timer(life, due, f)
+				return
+			}
+			f(late)
+		})
+	})
+}
