@@ -301,6 +301,20 @@ func TestOneWriteCarriesTwoAddresses(t *testing.T) {
 	})
 }
 
+// TestSecondAddressAlone: a half-done step is finished.
+func TestSecondAddressAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim, d := inProcess(t, topology(nicTime, tableTime), nil)
+		sim.Edit(nicID("nva-a-outside"), func(doc map[string]any) { clearAddress(document(doc).configuration("second")) })
+		if _, err := d.Do(t.Context(), tok, nicStepOf(api.StepAttach, "nva-a-outside")); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(holder(sim, "web"), "/first") || !strings.HasSuffix(holder(sim, "mail"), "/second") {
+			t.Errorf("web on %q, mail on %q", holder(sim, "web"), holder(sim, "mail"))
+		}
+	})
+}
+
 // TestGroupsShareATable: generations of two groups count apart, and must not fence each other.
 func TestGroupsShareATable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
