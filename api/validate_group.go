@@ -202,6 +202,9 @@ func (e *Invalid) tables(s *GroupSpec) {
 		at := fmt.Sprintf("spec.routeTables[%d]", i)
 		e.tableID(at+".id", t.ID)
 		tables.check(e, at+".id", strings.ToLower(t.ID))
+		for j, p := range t.Sources {
+			e.cidr(fmt.Sprintf("%s.sources[%d]", at, j), p)
+		}
 		if len(t.Routes) == 0 {
 			e.Add(at+".routes", "", "at least one route")
 		}

@@ -101,6 +101,7 @@ func TestRefusals(t *testing.T) {
 		{"no address", `"id":"router","address":"203.0.113.10",`, ``, "spec.publicAddresses[0].address", "or an id"},
 		{"cidr", `0.0.0.0/0`, `10.0.0.0`, "spec.routeTables[0].routes[0].prefix", "CIDR form"},
 		{"host bits", `0.0.0.0/0`, `10.2.3.4/16`, "spec.routeTables[0].routes[0].prefix", "10.2.0.0/16"},
+		{"sources", `"routes":[`, `"sources":["10.1.2.3/24"],"routes":[`, "spec.routeTables[0].sources[0]", "10.1.2.0/24"},
 		{"table", `router/100`, `router/main`, "spec.routeTables[0].id", "NODE/TABLE"},
 		{"no routes", `[{"prefix":"0.0.0.0/0","nic":"inside"}]`, `[]`, "spec.routeTables[0].routes", "at least one route"},
 		{"drain without node", `"node":"nva1",`, ``, "spec.members[0].node", "drain"},

@@ -1,0 +1,63 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/lead"
+	"github.com/understudy-ha/understudy/store"
+)
+
+// nodeStatusEvery is how often the statuses of nodes are compared with what the store says of them.
+const nodeStatusEvery = time.Second
+
+func cut(node string) (tenant, name string, ok bool) { return strings.Cut(node, "/") }
+
+// watchNodes keeps the statuses of nodes up to date while this controller leads.
+func (rt *runtime) watchNodes(ctx context.Context) {
+	for sleep(ctx, nodeStatusEvery) == nil {
+		leading, epoch := rt.leading()
+		if !leading {
+			continue
+		}
+		for _, o := range rt.s.hub.objects(api.KindNode) {
+			if err := rt.nodeStatus(ctx, o.(*api.Node), epoch); err != nil {
+				slog.Debug("write the status of a node", "node", o.Head().Ref(), "err", err)
+				break // the store is away, or somebody else leads
+			}
+		}
+	}
+}
+
+// nodeStatus writes one node's status if it differs from what is stored. It is bound to the epoch, like all that a leader writes.
+func (rt *runtime) nodeStatus(ctx context.Context, n *api.Node, epoch int64) error {
+	want := rt.sessions.status(n.Metadata.Tenant + "/" + n.Metadata.Name)
+	if !want.Connected {
+		want = n.Status
+		want.Connected = false
+		if n.Status.Connected {
+			want.Since = time.Now().UTC()
+		}
+	}
+	a, err := json.Marshal(want)
+	if err != nil {
+		return err
+	}
+	if b, err := json.Marshal(n.Status); err != nil || bytes.Equal(a, b) {
+		return err
+	}
+	guard := rt.s.hub.entry(lead.EpochKey)
+	var doc lead.EpochDoc
+	if json.Unmarshal(guard.Value, &doc) != nil || doc.Epoch != epoch || doc.Holder != rt.s.name {
+		return nil // not caught up yet, or not leading any more
+	}
+	obj := rt.s.hub.entry(api.ObjectKey(n.Ref()))
+	_, err = rt.s.store.Txn(ctx, []store.Cond{{Key: lead.EpochKey, Rev: guard.Rev}, {Key: obj.Key, Rev: obj.Rev}},
+		[]store.Op{{Key: api.StatusKey(n.Ref()), Value: a}})
+	return err
+}
