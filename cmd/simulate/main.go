@@ -1,22 +1,157 @@
+// Command simulate plays the control plane under seeds and asserts its invariants. Built with -tags mutants it also
+// shows that it would find known defects.
+//
+//	simulate -seeds 10000         clean runs, with the table of faults and boundaries
+//	simulate -seed 7 -v           one seed, with its trace
+//	simulate -mutants -seeds 1000 every planted defect, and the seed that finds it
 package main
 
 import (
+	"encoding/json"
+	"flag"
 	"fmt"
+	"io"
 	"os"
-	"strconv"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
 
+	"github.com/understudy-ha/understudy/controller"
+	"github.com/understudy-ha/understudy/mutant"
 	"github.com/understudy-ha/understudy/sim"
 )
 
+type options struct {
+	seeds, workers       int
+	start, seed          uint64
+	verbose, mutants, js bool
+	only                 string
+}
+
 func main() {
-	seed, _ := strconv.ParseUint(os.Args[1], 10, 64)
-	if len(os.Args) > 2 {
-		n, _ := strconv.Atoi(os.Args[2])
-		for i := range n {
-			r := sim.Run(seed+uint64(i), nil)
-			fmt.Println(r.Seed, r.Lines, r.Failovers, r.Moves, r.Jobs, r.Virtual, r.Failure)
+	var o options
+	flag.IntVar(&o.seeds, "seeds", 300, "how many seeds to play")
+	flag.Uint64Var(&o.start, "start", 1, "the first seed")
+	flag.Uint64Var(&o.seed, "seed", 0, "play this one seed alone")
+	flag.BoolVar(&o.verbose, "v", false, "with -seed: print the trace")
+	flag.BoolVar(&o.mutants, "mutants", false, "plant each known defect in turn, and find it")
+	flag.StringVar(&o.only, "only", "", "with -mutants: these defects alone, separated by commas")
+	flag.BoolVar(&o.js, "json", false, "print the report as JSON")
+	flag.IntVar(&o.workers, "j", runtime.NumCPU(), "how many seeds at once")
+	flag.Parse()
+	debug.SetGCPercent(400) // worlds are small and short-lived
+	ok, err := run(o, os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "simulate:", err)
+		os.Exit(2)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+// run does what was asked for and tells whether everything is as it should be.
+func run(o options, out io.Writer) (bool, error) {
+	switch {
+	case o.seed != 0:
+		return one(o, out), nil
+	case o.mutants:
+		return hunt(o, out)
+	}
+	return many(o, out), nil
+}
+
+func one(o options, out io.Writer) bool {
+	var trace io.Writer
+	if o.verbose {
+		trace = out
+	}
+	r := sim.Run(o.seed, trace)
+	if o.js {
+		show(out, r)
+	} else {
+		fmt.Fprintf(out, "seed %d: %v virtual, %d failovers, %d moves, %d jobs, trace %s of %d lines\n", r.Seed, r.Virtual.Round(time.Second), r.Failovers, r.Moves, r.Jobs, r.Hash, r.Lines)
+		tell(out, r)
+	}
+	return r.Failure == nil
+}
+
+func tell(out io.Writer, r sim.Result) {
+	if r.Failure != nil {
+		fmt.Fprintf(out, "seed %d breaks %s\nlast lines:\n  %s\nrun it again: simulate -seed %d -v\n", r.Seed, r.Failure, strings.Join(r.Failure.Tail, "\n  "), r.Seed)
+	}
+}
+
+func show(out io.Writer, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		panic("simulate: " + err.Error()) // reports are plain structs
+	}
+	fmt.Fprintf(out, "%s\n", b)
+}
+
+func many(o options, out io.Writer) bool {
+	r := sim.RunMany(o.start, o.seeds, o.workers, progress(o.seeds))
+	if o.js {
+		show(out, r)
+		return len(r.Failed) == 0
+	}
+	for _, f := range r.Failed {
+		tell(out, f)
+	}
+	fmt.Fprintf(out, "%d seeds from %d: %d failed; %v virtual in %v; %d failovers (at least %d a seed), %d moves, %d jobs ended\n",
+		r.Seeds, r.Start, len(r.Failed), r.Virtual.Round(time.Minute), r.Took.Round(time.Second), r.Failovers, r.LeastFailovers, r.Moves, r.Jobs)
+	fmt.Fprintf(out, "\n%-16s", "fault \\ boundary")
+	for _, b := range controller.Boundaries() {
+		fmt.Fprintf(out, "%15s", b)
+	}
+	for i, f := range sim.Faults() {
+		fmt.Fprintf(out, "\n%-16s", f)
+		for _, n := range r.Coverage[i] {
+			fmt.Fprintf(out, "%15d", n)
 		}
+	}
+	fmt.Fprintf(out, "\nleast: %d\n", r.Coverage.Least())
+	return len(r.Failed) == 0
+}
+
+// progress says on stderr, now and then, how far it got.
+func progress(seeds int) func(int) {
+	last := time.Now()
+	return func(done int) {
+		if time.Since(last) > 10*time.Second {
+			last = time.Now()
+			fmt.Fprintf(os.Stderr, "simulate: %d of %d seeds\n", done, seeds)
+		}
+	}
+}
+
+func hunt(o options, out io.Writer) (bool, error) {
+	all, ok := []sim.Hunted{}, true
+	for _, n := range mutant.All() {
+		if o.only != "" && !strings.Contains(","+o.only+",", ","+string(n)+",") {
+			continue
+		}
+		h, err := sim.Hunt(n, o.start, o.seeds, o.workers)
+		if err != nil {
+			return false, err
+		}
+		all, ok = append(all, h), ok && h.Found
+		if !o.js {
+			printHunted(out, h)
+		}
+	}
+	if o.js {
+		show(out, all)
+	}
+	return ok, nil
+}
+
+func printHunted(out io.Writer, h sim.Hunted) {
+	if !h.Found {
+		fmt.Fprintf(out, "%-20s NOT FOUND in %d seeds\n", h.Mutant, h.Tried)
 		return
 	}
-	fmt.Println(sim.Run(seed, os.Stdout).Failure)
+	fmt.Fprintf(out, "%-20s seed %-5d invariant %d: %s\n", h.Mutant, h.Seed, h.Failure.Invariant, h.Failure.Text)
 }
