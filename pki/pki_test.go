@@ -206,6 +206,9 @@ func TestSeal(t *testing.T) {
 	if _, err := wrong.Open("obj/Secret/default/a", sealed); !errors.Is(err, pki.ErrSealed) {
 		t.Errorf("opens with another key: %v", err)
 	}
+	if a, b := s.Derive("a"), s.Derive("b"); a == b || a != s.Derive("a") || a == wrong.Derive("a") || len(a) != 64 {
+		t.Errorf("derived %q and %q", a, b)
+	}
 	path := filepath.Join(t.TempDir(), "key")
 	if err := pki.WriteFile(path, key, 0o600); err != nil {
 		t.Fatal(err)

@@ -3,7 +3,10 @@ package pki
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,7 +19,10 @@ const sealVersion = 1
 const keySize = 32
 
 // Sealer seals values that go into the store, under a key that never does. Safe for concurrent use.
-type Sealer struct{ aead cipher.AEAD }
+type Sealer struct {
+	key  []byte
+	aead cipher.AEAD
+}
 
 // NewSealer takes a key of 32 bytes.
 func NewSealer(key []byte) (*Sealer, error) {
@@ -31,7 +37,14 @@ func NewSealer(key []byte) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{aead}, nil
+	return &Sealer{append([]byte(nil), key...), aead}, nil
+}
+
+// Derive gives a password for a purpose that everybody with the same key file derives alike, and that tells nothing of the key.
+func (s *Sealer) Derive(purpose string) string {
+	h := hmac.New(sha256.New, s.key)
+	h.Write([]byte("understudy-derive:" + purpose))
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // NewSealKey makes a key of 32 random bytes.

@@ -51,6 +51,7 @@ func routes() []route {
 		{"GET /v1/status", "", api.Viewer, (*Server).getStatus},
 		{"GET /v1/doctor", "", api.Viewer, (*Server).getDoctor},
 		{"GET /v1/audit", "", api.Admin, (*Server).getAudit},
+		{"GET /v1/backup", "backup", api.Admin, (*Server).getBackup},
 		{"POST /v1/plan", "", api.Viewer, (*Server).postPlan},
 		{"GET /v1/tokens", "", api.Admin, (*Server).getTokens},
 		{"POST /v1/tokens", "create", api.Admin, (*Server).postToken},

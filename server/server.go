@@ -92,7 +92,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return fmt.Errorf("listen for agents and controllers: %w", err)
 	}
 	if s.store == nil {
-		if s.store, err = openStore(ctx, s.opt.Dir, s.cfg); err != nil {
+		if s.store, err = openStore(ctx, s.opt.Dir, s.cfg, s.id.seal); err != nil {
 			return err
 		}
 	}

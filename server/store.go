@@ -5,21 +5,31 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/understudy-ha/understudy/pki"
 	"github.com/understudy-ha/understudy/store"
 	"github.com/understudy-ha/understudy/store/etcd"
+	"github.com/understudy-ha/understudy/store/zookeeper"
 )
 
-// openStore opens the store that cfg names.
-func openStore(ctx context.Context, dir string, cfg Config) (store.Store, error) {
-	own := etcd.Files{Cert: filepath.Join(dir, fileCert), Key: filepath.Join(dir, fileTLSKey), CA: filepath.Join(dir, fileCA)}
-	c := etcd.Config{Endpoints: cfg.Store.Endpoints, Log: os.Stderr}
+// openStore opens the store that cfg names. In ZooKeeper every znode is for one user alone, whose password all
+// controllers derive from the key file.
+func openStore(ctx context.Context, dir string, cfg Config, seal *pki.Sealer) (store.Store, error) {
+	var files FilesConfig
 	if t := cfg.Store.TLS; t != nil {
-		c.ClientTLS = etcd.Files{Cert: in(dir, t.Cert), Key: in(dir, t.Key), CA: in(dir, t.CA)}
+		files = FilesConfig{Cert: in(dir, t.Cert), Key: in(dir, t.Key), CA: in(dir, t.CA)}
 	}
+	if cfg.Store.Type == StoreZooKeeper {
+		return zookeeper.Open(ctx, zookeeper.Config{Servers: cfg.Store.Endpoints, Files: zookeeper.Files(files),
+			User: "understudy", Password: seal.Derive("zookeeper")})
+	}
+	c := etcd.Config{Endpoints: cfg.Store.Endpoints, ClientTLS: etcd.Files(files), Log: os.Stderr}
 	if len(cfg.Store.Endpoints) == 0 {
 		e := cfg.Store.Etcd
 		c.Dir, c.Name = filepath.Join(dir, "etcd"), cfg.Name
-		c.PeerURL, c.InitialCluster, c.PeerTLS = e.PeerURL, e.InitialCluster, own
+		c.PeerURL, c.InitialCluster = e.PeerURL, e.InitialCluster
+		if e.PeerURL != "" {
+			c.PeerTLS = etcd.Files{Cert: filepath.Join(dir, fileCert), Key: filepath.Join(dir, fileTLSKey), CA: filepath.Join(dir, fileCA)}
+		}
 		c.Heartbeat, c.Election = e.Heartbeat.D(), e.Election.D()
 	}
 	return etcd.Open(ctx, c)

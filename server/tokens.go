@@ -11,6 +11,7 @@ import (
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/pki"
 	"github.com/understudy-ha/understudy/store"
+	"github.com/understudy-ha/understudy/wire"
 )
 
 // tokens makes, lists and revokes tokens.
@@ -85,6 +86,9 @@ func (t *tokens) create(ctx context.Context, by string, q api.TokenRequest) (api
 		reply.Token, doc = newToken(info)
 	}
 	reply.TokenInfo = doc.TokenInfo
+	if doc.Kind == api.TokenNode {
+		reply.Token = wire.JoinToken(reply.Token, t.ca().Cert.Raw)
+	}
 	return reply, t.save(ctx, doc)
 }
 
