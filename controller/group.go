@@ -87,7 +87,16 @@ func (g *group) jobRef() api.Ref {
 }
 
 // job gives the assignment's job as stored, or nil.
-func (c *Core) job(g *group) *api.Job { return c.jobs[g.jobRef()].job }
+func (c *Core) job(g *group) *api.Job {
+	ref := g.jobRef()
+	e, ok := c.jobs[ref]
+	if !ok || e.job != nil {
+		return e.job
+	}
+	e.job = parse[api.Job](e.stored)
+	c.jobs[ref] = e
+	return e.job
+}
 
 // provider gives the group's provider, or nil.
 func (c *Core) provider(g *group) *api.Provider {

@@ -10,10 +10,12 @@ import (
 	"github.com/understudy-ha/understudy/store"
 )
 
-// jobEntry is a job as stored.
+// jobEntry is a job as stored. It is parsed when somebody asks for it: of many finished jobs hardly any are needed,
+// and followers need none.
 type jobEntry struct {
-	job *api.Job
-	rev store.Rev
+	stored []byte
+	rev    store.Rev
+	job    *api.Job // nil: not parsed yet, or not to be parsed
 }
 
 func (c *Core) nextID() uint64 {
@@ -147,11 +149,8 @@ func (c *Core) learn(e store.Entry) {
 			c.dirtyAll()
 		}
 	case area == "obj" && ref.Kind == api.KindJob:
-		if e.Rev == c.jobs[ref].rev {
-			return // of many finished jobs most are known; reading them again costs a new leader its time
-		}
-		if j := parse[api.Job](e.Value); j != nil && e.Rev >= c.jobs[ref].rev {
-			c.jobs[ref] = jobEntry{j, e.Rev}
+		if e.Rev > c.jobs[ref].rev {
+			c.jobs[ref] = jobEntry{stored: e.Value, rev: e.Rev}
 		}
 	case area == "obj" && ref.Kind == api.KindApplianceGroup:
 		if s := parse[api.ApplianceGroup](e.Value); s != nil {
