@@ -34,6 +34,9 @@ type checker struct {
 	// went is when a box last went up or down.
 	went map[*box]time.Duration
 
+	// next is when the end is looked for again; right is since when all has been as it must be in the end.
+	next, right time.Duration
+
 	failovers, moves, endedJobs int
 	// twice is how long two machines answered for one address because one had been suspended.
 	twice time.Duration

@@ -88,40 +88,64 @@ func longest(g *group) time.Duration {
 	return d + 10*time.Second
 }
 
-// settled: once the bound has passed, everything is on one healthy member, if there is one, and every job has ended.
-func (c *checker) settled() {
-	for _, name := range c.running {
-		if c.since[name] < c.w.now-3*time.Minute {
-			c.w.violate(3, fmt.Sprintf("job %s, made at %v, has not ended: %s", name, c.since[name], states(c.jobs[name])))
-		}
+// stays is how long the end state must last.
+const stays = time.Minute
+
+// finished tells that the quiet tail is over: everything came right within the bound and stayed so, or did not.
+func (c *checker) finished() bool {
+	if c.w.now < c.next {
+		return false
 	}
-	for _, g := range c.w.groups {
-		c.settledGroup(g)
+	c.next = c.w.now + 10*time.Second
+	wrong, invariant := c.unsettled()
+	switch {
+	case wrong == "" && c.right == 0:
+		c.right = c.w.now
+	case wrong == "":
+		return c.w.now-c.right >= stays
+	case c.w.now > c.w.calm+bound(c.w):
+		c.w.violate(invariant, wrong)
+		return true
+	default:
+		c.right = 0
 	}
+	return false
 }
 
-func (c *checker) settledGroup(g *group) {
+// unsettled says what is not as it must be in the end: everything on one healthy member, if there is one, and every
+// job ended.
+func (c *checker) unsettled() (wrong string, invariant int) {
+	for _, name := range c.running {
+		return fmt.Sprintf("job %s, made at %v, has not ended: %s", name, c.since[name], states(c.jobs[name])), 3
+	}
+	for _, g := range c.w.groups {
+		if wrong := c.unsettledGroup(g); wrong != "" {
+			return wrong, 2
+		}
+	}
+	return "", 0
+}
+
+func (c *checker) unsettledGroup(g *group) string {
 	a := c.w.assignment(g.ref)
 	healthy := slices.ContainsFunc(g.spec.Spec.Members, func(m api.Member) bool { return g.boxes[m.Name].up() })
-	if g.spec.Spec.Paused || !healthy {
-		return
-	}
-	if a == nil {
-		c.w.violate(2, fmt.Sprintf("%s is assigned to nobody", g.ref))
-		return
-	}
-	if !g.boxes[a.Active].up() {
-		if g.spec.Spec.Failover.Policy != api.Manual {
-			c.w.violate(2, fmt.Sprintf("%s stays on %s, which is down", g.ref, a.Active))
-		}
-		return
+	switch {
+	case g.spec.Spec.Paused || !healthy:
+		return ""
+	case a == nil:
+		return fmt.Sprintf("%s is assigned to nobody", g.ref)
+	case !g.boxes[a.Active].up() && g.spec.Spec.Failover.Policy == api.Manual:
+		return ""
+	case !g.boxes[a.Active].up():
+		return fmt.Sprintf("%s stays on %s, which is down", g.ref, a.Active)
 	}
 	if j := c.jobs[a.Job]; j == nil || j.Status.Phase == api.Cancelled {
-		return // the operator wanted it split
+		return "" // the operator wanted it to stay as it was
 	}
 	if wrong := c.w.astray(g, a.Active); wrong != "" {
-		c.w.violate(2, fmt.Sprintf("%s is assigned to %s, but %s", g.ref, a.Active, wrong))
+		return fmt.Sprintf("%s is assigned to %s, but %s", g.ref, a.Active, wrong)
 	}
+	return ""
 }
 
 // astray tells what is not on the member, by the truth.

@@ -93,7 +93,7 @@ func (f *faults) force() {
 	if w.now < w.calm-time.Minute {
 		f.killActive(w.groups[f.forced%len(w.groups)])
 		f.forced++
-		w.after(w.between(2*time.Minute, 5*time.Minute), f.force)
+		w.after(w.between(4*time.Minute, 8*time.Minute), f.force)
 	}
 }
 

@@ -14,7 +14,7 @@ func (w *world) operate() {
 	if w.now >= w.calm {
 		return
 	}
-	w.after(time.Duration(w.rng.ExpFloat64()*float64(90*time.Second)), w.operate)
+	w.after(time.Duration(w.rng.ExpFloat64()*float64(3*time.Minute)), w.operate)
 	g := w.groups[w.rng.IntN(len(w.groups))]
 	s := &g.spec.Spec
 	a := w.assignment(g.ref)

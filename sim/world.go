@@ -64,7 +64,7 @@ const faultsLast = 30 * time.Minute
 
 func newWorld(seed uint64, out io.Writer) *world {
 	w := &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x756e6465727374)), trace: newTrace(out), calm: faultsLast}
-	ttl := time.Duration(6+3*w.rng.IntN(3)) * time.Second
+	ttl := time.Duration(9+3*w.rng.IntN(3)) * time.Second
 	w.timing = lead.Timing{TTL: ttl, Margin: ttl/6 + w.upTo(ttl/3-ttl/6)}
 	// Holders stop at ttl−margin by their clocks and successors wait for ttl+margin by theirs: that is safe as long as
 	// no clock is off by margin/ttl or more.
@@ -97,8 +97,7 @@ func (w *world) run() {
 		if w.now >= w.calm && !w.faults.ended && !w.faults.end() {
 			continue
 		}
-		if w.faults.ended && w.now >= w.calm+bound(w) {
-			w.check.settled()
+		if w.faults.ended && w.check.finished() {
 			return
 		}
 		e := w.queue.pop()
