@@ -60,7 +60,7 @@ func chooseDrills(names []string) ([]drill, error) {
 	}
 	for _, name := range names {
 		if name != "all" && !slices.Contains(known, name) {
-			return nil, fmt.Errorf("fault %q: want all or one of %s", name, strings.Join(known, ", "))
+			return nil, refuse("fault", name, "all or one of "+strings.Join(known, ", "))
 		}
 	}
 	return slices.DeleteFunc(all, func(d drill) bool { return !slices.Contains(names, "all") && !slices.Contains(names, d.name) }), nil
@@ -73,12 +73,12 @@ func (o *Options) settle() error {
 			*value = allowed[0]
 		}
 		if !slices.Contains(allowed, *value) {
-			return fmt.Errorf("%s %q: want %s", field, *value, strings.Join(allowed, " or "))
+			return refuse(field, *value, strings.Join(allowed, " or "))
 		}
 		return nil
 	}
 	if o.Rounds < 0 {
-		return fmt.Errorf("rounds %d: want at least 1", o.Rounds)
+		return refuse("rounds", fmt.Sprint(o.Rounds), "at least 1")
 	}
 	if o.Gone == 0 {
 		o.Gone = 20 * time.Second

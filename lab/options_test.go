@@ -13,13 +13,13 @@ func TestRefusals(t *testing.T) {
 		o        Options
 		want     string
 	}{
-		{"nva", Options{}, `scenario "nva": want one of nva-switch`},
-		{"nva-switch", Options{Faults: []string{"flood"}}, `fault "flood": want all or one of planned, node`},
-		{"nva-switch", Options{Effects: "magic"}, `effects "magic": want fabric or lease`},
-		{"nva-switch", Options{Store: "redis"}, `store "redis": want etcd or zookeeper`},
-		{"nva-switch", Options{Profile: "slow"}, `profile "slow": want fast or balanced`},
-		{"nva-switch", Options{Rounds: -1}, `rounds -1: want at least 1`},
-		{"nva-soak", Options{Faults: []string{"node"}}, `fault [node]: the soak has none`},
+		{"nva", Options{}, `scenario: nva: want one of nva-switch`},
+		{"nva-switch", Options{Faults: []string{"flood"}}, `fault: flood: want all or one of planned, node`},
+		{"nva-switch", Options{Effects: "magic"}, `effects: magic: want fabric or lease`},
+		{"nva-switch", Options{Store: "redis"}, `store: redis: want etcd or zookeeper`},
+		{"nva-switch", Options{Profile: "slow"}, `profile: slow: want fast or balanced`},
+		{"nva-switch", Options{Rounds: -1}, `rounds: -1: want at least 1`},
+		{"nva-soak", Options{Faults: []string{"node"}}, `fault: [node]: want none: nobody dies in a soak`},
 	} {
 		_, err := Run(context.Background(), c.scenario, c.o)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -2,10 +2,11 @@ package lab
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strings"
 	"time"
+
+	"github.com/understudy-ha/understudy/api"
 )
 
 // Options of a run. The zero value of a field takes the scenario's default.
@@ -38,11 +39,18 @@ type Options struct {
 
 // Scenario is an architecture with its faults.
 type Scenario struct {
-	Name  string
-	About string
-	// Faults it knows: name and what happens.
-	Faults [][2]string
-	run    func(ctx context.Context, o Options) (Result, error)
+	Name  string `json:"name"`
+	About string `json:"about"`
+	// Faults it knows.
+	Faults []FaultInfo `json:"faults"`
+
+	run func(ctx context.Context, o Options) (Result, error)
+}
+
+// FaultInfo names a fault and says what happens.
+type FaultInfo struct {
+	Name  string `json:"name"`
+	About string `json:"about"`
 }
 
 // Scenarios lists what can be run.
@@ -62,11 +70,18 @@ func Scenarios() []Scenario {
 	}
 }
 
-func faultList() (list [][2]string) {
+func faultList() (list []FaultInfo) {
 	for _, d := range drills() {
-		list = append(list, [2]string{d.name, d.about})
+		list = append(list, FaultInfo{d.name, d.about})
 	}
 	return list
+}
+
+// refuse says what of the options is wrong, as an *api.Invalid.
+func refuse(field, value, want string) error {
+	var bad api.Invalid
+	bad.Add(field, value, want)
+	return bad.Err()
 }
 
 // Run runs a scenario by name. The error tells that it could not be carried out; a check that failed is in the result.
@@ -81,5 +96,5 @@ func Run(ctx context.Context, scenario string, o Options) (Result, error) {
 		}
 		names = append(names, s.Name)
 	}
-	return Result{}, fmt.Errorf("scenario %q: want one of %s", scenario, strings.Join(names, ", "))
+	return Result{}, refuse("scenario", scenario, "one of "+strings.Join(names, ", "))
 }

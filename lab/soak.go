@@ -28,7 +28,7 @@ func runNVASoak(ctx context.Context, o Options) (r Result, err error) {
 		return r, err
 	}
 	if len(o.Faults) > 0 {
-		return r, fmt.Errorf("fault %v: the soak has none", o.Faults)
+		return r, refuse("fault", fmt.Sprint(o.Faults), "none: nobody dies in a soak")
 	}
 	if o.Duration == 0 {
 		o.Duration = 2 * time.Minute

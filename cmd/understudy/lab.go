@@ -1,13 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -17,50 +12,53 @@ import (
 // errLabFailed makes the process fail after a result has been printed that says why.
 var errLabFailed = errors.New("the scenario failed, see its checks")
 
-func labCommand() *cobra.Command {
+func labVerb(c *console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lab",
-		Short: "Build an architecture in network namespaces, fail it, and see what a client sees",
+		Short: "Build an architecture in network namespaces, break it, and see what a client sees",
 		Long: `Build an architecture in network namespaces of this host, with real processes, send traffic through it, inject
 faults and report what a client saw. Needs root. Everything a run made is gone after it.`,
 	}
-	cmd.AddCommand(labListCommand(), labRunCommand(), labUpCommand(), labDownCommand(),
-		labTrafficCommand(), labApplianceCommand(), labDeskCommand())
+	cmd.AddCommand(labListVerb(c), labRunVerb(c), labUpVerb(c), labDownVerb(c),
+		labTrafficVerb(c), labApplianceVerb(c), labDeskVerb(c))
 	return cmd
 }
 
-func labListCommand() *cobra.Command {
+func labListVerb(c *console) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the scenarios and their faults", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		Use: "list", Short: "List the scenarios and their faults", Args: args(),
+		RunE: func(*cobra.Command, []string) error {
+			if c.json {
+				return c.printJSON(map[string]any{"scenarios": lab.Scenarios()})
+			}
 			for _, s := range lab.Scenarios() {
-				fmt.Fprintf(w, "%s\t%s\n", s.Name, s.About)
+				c.print("%s\n  %s", c.shade(styleBold, s.Name), s.About)
 				for _, f := range s.Faults {
-					fmt.Fprintf(w, "  --fault %s\t%s\n", f[0], f[1])
+					c.print("  --fault %-20s %s", f.Name, f.About)
 				}
 			}
-			return w.Flush()
+			return nil
 		},
 	}
 }
 
-func labRunCommand() *cobra.Command {
+func labRunVerb(c *console) *cobra.Command {
 	var o lab.Options
-	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "run SCENARIO", Short: "Run a scenario and report what a client saw", Args: cobra.ExactArgs(1),
-		Example: "  understudy lab run nva-switch\n  understudy lab run nva-switch --fault node --rounds 10 --effects lease --json",
+		Use: "run SCENARIO", Short: "Run a scenario and report what a client saw", Args: args("SCENARIO"),
+		Example: `  understudy lab run nva-switch
+  understudy lab run nva-switch --fault node --rounds 10 --effects lease --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Progress = cmd.ErrOrStderr()
-			if !asJSON {
-				o.Progress = cmd.OutOrStdout()
-			}
+			o.Progress = c.err
 			r, err := lab.Run(cmd.Context(), args[0], o)
-			if err != nil && len(r.Checks) == 0 {
+			if err != nil && len(r.Figures) == 0 {
 				return err
 			}
-			if err := errors.Join(err, printLab(cmd.OutOrStdout(), r, asJSON)); err != nil {
+			print := func() error { return r.Print(c.out) }
+			if c.json {
+				print = func() error { return c.printJSON(r) }
+			}
+			if err := errors.Join(err, print()); err != nil {
 				return err
 			}
 			if !r.Passed {
@@ -70,51 +68,54 @@ func labRunCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Store, "store", "etcd", "where the controllers keep their state: etcd or zookeeper")
-	f.StringSliceVar(&o.Faults, "fault", nil, "fault to inject, see lab list; all for every one (default: planned, node, link, process)")
-	f.StringVar(&o.Effects, "effects", "fabric", "what moves: fabric (routes at the routers) or lease (addresses at the appliances)")
-	f.StringVar(&o.Profile, "profile", "fast", "the group's profile: fast or balanced")
-	f.IntVar(&o.Rounds, "rounds", 0, "rounds of each fault, moves of planned (default: 3 and 100)")
-	f.DurationVar(&o.Gone, "gone", 0, "how long control-plane-gone lasts (default: 20s)")
-	f.DurationVar(&o.Duration, "duration", 0, "how long a soak lasts (default: 2m)")
+	labSiteFlags(cmd, &o)
+	f.StringSliceVar(&o.Faults, "fault", nil, "fault to inject, see lab list; all for every one (default planned,node,link,process)")
+	f.IntVar(&o.Rounds, "rounds", 0, "rounds of each fault, or moves of planned (default 3, and 100 moves)")
+	f.DurationVar(&o.Gone, "gone", 0, "how long control-plane-gone lasts (default 20s)")
+	f.DurationVar(&o.Duration, "duration", 0, "how long a soak lasts (default 2m)")
 	f.BoolVar(&o.NoPeers, "no-peers", false, "leave the peers out")
-	f.BoolVar(&o.NoControl, "no-control", false, "leave the control runs out")
-	f.BoolVar(&asJSON, "json", false, "print the result as JSON, progress to standard error")
+	f.BoolVar(&o.NoControl, "no-control", false, "leave the control runs out; the outages then prove nothing")
 	return cmd
 }
 
-func printLab(w io.Writer, r lab.Result, asJSON bool) error {
-	if !asJSON {
-		return r.Print(w)
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(r)
-}
-
-func labUpCommand() *cobra.Command {
-	var o lab.Options
-	cmd := &cobra.Command{
-		Use: "up", Short: "Build the appliance pair with a running cluster and leave it standing", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.Progress = cmd.OutOrStdout()
-			return lab.Up(cmd.Context(), o)
-		},
-	}
+func labSiteFlags(cmd *cobra.Command, o *lab.Options) {
 	f := cmd.Flags()
 	f.StringVar(&o.Store, "store", "etcd", "where the controllers keep their state: etcd or zookeeper")
-	f.StringVar(&o.Effects, "effects", "fabric", "what moves: fabric or lease")
+	f.StringVar(&o.Effects, "effects", "fabric", "what moves: fabric (routes at the routers) or lease (addresses at the appliances)")
 	f.StringVar(&o.Profile, "profile", "fast", "the group's profile: fast or balanced")
+}
+
+func labUpVerb(c *console) *cobra.Command {
+	var o lab.Options
+	cmd := &cobra.Command{
+		Use: "up", Short: "Build the appliance pair with a running cluster and leave it standing", Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Progress = c.err
+			site, err := lab.Up(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(site)
+			}
+			c.print("%s", site.Help())
+			return nil
+		},
+	}
+	labSiteFlags(cmd, &o)
 	return cmd
 }
 
-func labDownCommand() *cobra.Command {
+func labDownVerb(c *console) *cobra.Command {
 	return &cobra.Command{
-		Use: "down", Short: "Remove what lab up left standing and what killed runs left behind", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "down", Short: "Remove what lab up left standing and what killed runs left behind", Args: args(),
+		RunE: func(*cobra.Command, []string) error {
 			removed, err := lab.Down(true)
+			if c.json {
+				return errors.Join(err, c.printJSON(map[string]any{"removed": append([]string{}, removed...)}))
+			}
 			if len(removed) > 0 {
-				fmt.Fprintln(cmd.OutOrStdout(), "removed", strings.Join(removed, ", "))
+				c.print("removed %s", strings.Join(removed, ", "))
 			}
 			return err
 		},
@@ -123,19 +124,19 @@ func labDownCommand() *cobra.Command {
 
 // The hidden verbs are the processes that the lab starts on its machines.
 
-func labTrafficCommand() *cobra.Command {
+func labTrafficVerb(c *console) *cobra.Command {
 	return &cobra.Command{
-		Use: "traffic", Hidden: true, Args: cobra.NoArgs,
+		Use: "traffic", Hidden: true, Args: args(),
 		Short: "Send and count the flows that standard input names",
-		RunE:  func(*cobra.Command, []string) error { return lab.TrafficMain(os.Stdin, os.Stdout) },
+		RunE:  func(*cobra.Command, []string) error { return lab.TrafficMain(c.in, c.out) },
 	}
 }
 
-func labApplianceCommand() *cobra.Command {
+func labApplianceVerb(*console) *cobra.Command {
 	var listen string
 	var userSpace bool
 	cmd := &cobra.Command{
-		Use: "appliance", Hidden: true, Args: cobra.NoArgs,
+		Use: "appliance", Hidden: true, Args: args(),
 		Short: "Stand for an appliance: answer the health probe, and forward",
 		RunE:  func(cmd *cobra.Command, _ []string) error { return lab.ApplianceMain(cmd.Context(), listen, userSpace) },
 	}
@@ -144,13 +145,10 @@ func labApplianceCommand() *cobra.Command {
 	return cmd
 }
 
-func labDeskCommand() *cobra.Command {
-	var config string
-	cmd := &cobra.Command{
-		Use: "desk", Hidden: true, Args: cobra.NoArgs,
+func labDeskVerb(c *console) *cobra.Command {
+	return &cobra.Command{
+		Use: "desk", Hidden: true, Args: args(),
 		Short: "Make the API calls that standard input names",
-		RunE:  func(cmd *cobra.Command, _ []string) error { return lab.DeskMain(cmd.Context(), config, os.Stdin, os.Stdout) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return lab.DeskMain(cmd.Context(), c.config, c.in, c.out) },
 	}
-	cmd.Flags().StringVar(&config, "config", "", "client configuration")
-	return cmd
 }
