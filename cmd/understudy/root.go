@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,12 +22,27 @@ Start with:
 // verbs lists every verb, in the order of the help.
 func verbs(c *console) []*cobra.Command {
 	return []*cobra.Command{
+		serverVerb(c),
+		clusterVerb(c),
+		statusVerb(c),
 		applyVerb(c),
 		getVerb(c),
+		describeVerb(c),
 		deleteVerb(c),
 		watchVerb(c),
 		eventsVerb(c),
+		planVerb(c),
+		failoverVerb(c),
+		pauseVerb(c),
+		resumeVerb(c),
+		historyVerb(c),
+		jobsVerb(c),
+		doctorVerb(c),
+		tokenVerb(c),
+		auditVerb(c),
+		armsimVerb(c),
 		versionVerb(c),
+		labCommand(),
 	}
 }
 
@@ -68,9 +84,21 @@ func finish(cmd *cobra.Command) {
 			}
 		}
 	}
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, given []string) error { return asUsage(check(cmd, given)) }
+	}
 	for _, sub := range cmd.Commands() {
 		finish(sub)
 	}
+}
+
+// asUsage makes an error about arguments a usageError.
+func asUsage(err error) error {
+	var usage *usageError
+	if err == nil || errors.As(err, &usage) {
+		return err
+	}
+	return &usageError{err.Error()}
 }
 
 func verbNames(cmd *cobra.Command) []string {

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/server"
+)
+
+func auditVerb(c *console) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Show or verify who did what",
+		Long: `Each controller keeps a file of everything that was written through it and of everything that it refused. Each
+line carries the hash of the line before, so that a line which was changed, taken out or put in shows.`,
+	}
+	cmd.AddCommand(auditShowVerb(c), auditVerifyVerb(c))
+	return cmd
+}
+
+func auditShowVerb(c *console) *cobra.Command {
+	var actor, verb string
+	var refusedOnly bool
+	limit := 50
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show the newest entries of the controller that answers",
+		Args:  args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 0 {
+				return usagef("--limit %d: want 0 (all) or more", limit)
+			}
+			return c.showAudit(cmd.Context(), limit, func(e api.AuditEntry) bool {
+				return (actor == "" || e.Actor == actor) && (verb == "" || e.Verb == verb) && (!refusedOnly || e.Outcome != "ok")
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&actor, "actor", "", "only what this person or node did")
+	flags.StringVar(&verb, "verb", "", "only this verb: create, update, delete, failover, …")
+	flags.BoolVar(&refusedOnly, "refused", false, "only what was refused")
+	flags.IntVar(&limit, "limit", limit, "show at most so many, the newest; 0 means all that the controller gives, 1,000")
+	return cmd
+}
+
+func (c *console) showAudit(ctx context.Context, limit int, want func(api.AuditEntry) bool) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Controller string           `json:"controller"`
+		Items      []api.AuditEntry `json:"items"`
+	}
+	if err := cl.Call(ctx, http.MethodGet, "/v1/audit", nil, "", nil, &answer); err != nil {
+		return err
+	}
+	kept := []api.AuditEntry{}
+	for _, e := range answer.Items {
+		if want(e) {
+			kept = append(kept, e)
+		}
+	}
+	answer.Items = last(kept, limit)
+	if c.json {
+		return c.printJSON(answer)
+	}
+	t := newTable("SEQ", "TIME", "ACTOR", "FROM", "VERB", "OBJECT", "OUTCOME", "DETAIL")
+	t.shade = c.shadeCell
+	for _, e := range answer.Items {
+		t.add(fmt.Sprint(e.Seq), clockTime(e.At), e.Actor, orDash(e.From), e.Verb, orDash(e.Object), e.Outcome, orDash(e.Detail))
+	}
+	t.write(c.out, "")
+	c.say("As controller %s wrote it; each controller has its own.", answer.Controller)
+	return nil
+}
+
+func auditVerifyVerb(c *console) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "verify [FILE]",
+		Short: "Verify the chain of an audit file on this host",
+		Long: `Verify that no line of an audit file was changed, taken out or put in: audit/audit.log in the controller's directory,
+or FILE, which may be a copy. Lines that were cut off at the end show only against an older copy: keep the last
+sequence number and hash that are printed.`,
+		Args: args("[FILE]"),
+		RunE: func(_ *cobra.Command, given []string) error {
+			path := filepath.Join(dirOr(dir), "audit", "audit.log")
+			if len(given) > 0 {
+				if dir != "" {
+					return usagef("audit verify: %q and --dir %s: want one of them", given[0], dir)
+				}
+				path = given[0]
+			}
+			return c.verifyAudit(path)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "directory of the controller "+dirHelp)
+	return cmd
+}
+
+// verified is what audit verify answers.
+type verified struct {
+	File    string    `json:"file"`
+	Entries int64     `json:"entries"`
+	Last    time.Time `json:"last,omitzero"`
+	Hash    string    `json:"hash,omitempty"`
+}
+
+func (c *console) verifyAudit(path string) error {
+	v := verified{File: path}
+	err := server.ReadAudit(path, func(e api.AuditEntry) error {
+		v.Entries, v.Last, v.Hash = e.Seq, e.At, e.Hash
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if c.json {
+		return c.printJSON(v)
+	}
+	c.print("%s is whole: %s, the last of %s with hash %s", path, plural(int(v.Entries), "entry", "entries"), clockTime(v.Last), orDash(v.Hash))
+	return nil
+}

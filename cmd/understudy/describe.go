@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/client"
+)
+
+func describeVerb(c *console) *cobra.Command {
+	return &cobra.Command{
+		Use:   "describe KIND NAME",
+		Short: "Show a resource with everything that has to do with it",
+		Long: `Show a resource with everything that has to do with it: of a group its members, who is active and why, what holds
+now, its latest jobs with the newest one's timeline, and recent events.`,
+		Example: "  understudy describe group dmz\n  understudy describe node edge",
+		Args:    args("KIND", "[NAME]"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			kind, name, err := kindAndName(given)
+			if err == nil && name == "" {
+				err = usagef("describe %s: NAME is missing; understudy get %s lists them", given[0], kind.Plural)
+			}
+			if err != nil {
+				return err
+			}
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			return c.describe(cmd.Context(), cl, kind, name)
+		},
+	}
+}
+
+// described is what describe answers as JSON.
+type described struct {
+	Object api.Object   `json:"object"`
+	Jobs   []api.Object `json:"jobs,omitempty"`
+	Events []api.Object `json:"events,omitempty"`
+}
+
+// How much of the past describe shows.
+const (
+	describedJobs   = 5
+	describedEvents = 10
+)
+
+func (c *console) describe(ctx context.Context, cl *client.Client, kind api.KindInfo, name string) error {
+	d, err := gather(ctx, cl, kind, name)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(d)
+	}
+	switch o := d.Object.(type) {
+	case *api.ApplianceGroup:
+		c.describeGroup(o)
+		c.describeJobs(d.Jobs)
+	case *api.Job:
+		c.printJob(o)
+	case *api.Node:
+		c.describeNode(o)
+	case *api.Provider:
+		c.describeProvider(o)
+	case *api.Secret:
+		c.describeHead(o)
+		c.fields(13)("Keys", strings.Join(secretKeys(o), ", ")+" (values are never shown)")
+	case *api.Event:
+		return c.printYAML(o)
+	}
+	c.describeEvents(d.Events)
+	return nil
+}
+
+// gather reads a resource and what belongs to it.
+func gather(ctx context.Context, cl *client.Client, kind api.KindInfo, name string) (d described, err error) {
+	if d.Object, err = cl.Get(ctx, kind.Kind, "", name); err != nil {
+		return d, err
+	}
+	if kind.Kind == api.KindApplianceGroup {
+		jobs, err := cl.List(ctx, api.KindJob, "")
+		if err != nil {
+			return d, err
+		}
+		d.Jobs = last(jobsOf(jobs, name), describedJobs)
+	}
+	if kind.Kind == api.KindEvent || kind.Kind == api.KindJob {
+		return d, nil
+	}
+	events, err := cl.List(ctx, api.KindEvent, "")
+	ref := d.Object.Head().Ref()
+	d.Events = last(matching(events, func(e *api.Event) bool { return e.Regarding == ref }), describedEvents)
+	return d, err
+}
+
+func (c *console) describeHead(o api.Object) {
+	h := o.Head()
+	c.print("%s", c.shade(styleBold, shortRef(h.Ref())))
+	f := c.fields(13)
+	var labels []string
+	for k, v := range h.Metadata.Labels {
+		labels = append(labels, k+"="+v)
+	}
+	slices.Sort(labels)
+	f("Labels", strings.Join(labels, ", "))
+	if h.Metadata.Generation > 0 {
+		f("Spec", fmt.Sprintf("generation %d, written %s", h.Metadata.Generation, clockTime(h.Metadata.Updated)))
+	}
+}
+
+func (c *console) describeConditions(cs []api.Condition) {
+	if len(cs) == 0 {
+		return
+	}
+	c.print("  Conditions")
+	for _, cond := range cs {
+		severity := fmt.Sprintf("%-8s", cond.Severity)
+		line := fmt.Sprintf("    %s  %s: %s", c.shadeSeverity(cond.Severity, severity), cond.Code, cond.Message)
+		if cond.Impacts != "" {
+			line += " (impacts " + cond.Impacts + ")"
+		}
+		c.print("%s, since %s", line, clockTime(cond.Since))
+	}
+}
+
+func (c *console) describeNode(n *api.Node) {
+	c.describeHead(n)
+	f := c.fields(13)
+	f("Connected", c.shadeCell(0, yesNo(n.Status.Connected))+", since "+clockTime(n.Status.Since))
+	f("Version", n.Status.Version)
+	f("Zone", n.Spec.Zone)
+	f("Host", n.Spec.Host)
+	f("Drivers", strings.Join(n.Status.Drivers, ", "))
+	c.describeConditions(n.Status.Conditions)
+	if len(n.Status.Sections) == 0 {
+		return
+	}
+	c.print("  Sections")
+	t := newTable("ENGINE", "OWNER", "EPOCH", "GENERATION", "REPAIRED", "ERROR")
+	for _, s := range n.Status.Sections {
+		t.add(s.Engine, s.Owner, fmt.Sprint(s.Applied.Epoch), fmt.Sprint(s.Applied.Generation), fmt.Sprint(s.Repaired), orDash(s.Error))
+	}
+	t.write(c.out, "    ")
+}
+
+func (c *console) describeProvider(p *api.Provider) {
+	c.describeHead(p)
+	f := c.fields(13)
+	f("Type", string(p.Spec.Type))
+	f("Detail", providerDetail(p))
+	if a := p.Spec.Azure; a != nil {
+		f("Secret", a.Credential.SecretRef)
+	}
+	c.describeConditions(p.Status.Conditions)
+}
+
+func (c *console) describeEvents(events []api.Object) {
+	if len(events) == 0 {
+		return
+	}
+	c.print("  Events")
+	t := newTable("TIME", "SEVERITY", "CODE", "MESSAGE")
+	t.shade = c.shadeCell
+	for _, o := range events {
+		e := o.(*api.Event)
+		t.add(clockTime(e.Metadata.Created), string(e.Severity), e.Code, e.Message)
+	}
+	t.write(c.out, "    ")
+}
