@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/understudy-ha/understudy/api"
-	"github.com/understudy-ha/understudy/controller"
 	"github.com/understudy-ha/understudy/health"
 	"github.com/understudy-ha/understudy/pki"
 	"github.com/understudy-ha/understudy/wire"
@@ -35,6 +34,7 @@ type clusterService struct {
 func (s *Server) serveCluster(ctx context.Context) error {
 	conf := pki.ServerTLS(pki.ServerOptions{CA: s.id.ca.Cert, Cert: s.id.cert, NextProtos: []string{"h2"}, Refused: s.certRefused("cluster")})
 	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(conf)), grpc.MaxRecvMsgSize(1<<20), grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
 	svc := &clusterService{s: s}
 	wire.RegisterControllerServer(g, svc)
@@ -180,7 +180,6 @@ func (ss *sessions) serve(st wire.Controller_SessionServer, node string, hello *
 	s, ctx := ss.open(st.Context(), node)
 	defer func() {
 		ss.close(s)
-		ss.rt.loop.post(controller.AgentGone{Node: node, Session: s.id})
 		slog.Info("agent disconnected", "node", node)
 	}()
 	slog.Info("agent connected", "node", node, "version", hello.Version)

@@ -14,24 +14,36 @@ import (
 	"github.com/understudy-ha/understudy/controller"
 )
 
-// checkEvery is how often a leader looks whether its groups could fail over.
-const checkEvery = time.Minute
+// checkEvery is how often a leader looks whether a group could fail over; a group that is new or changed is looked at
+// within checkTick.
+const (
+	checkEvery = time.Minute
+	checkTick  = 2 * time.Second
+)
 
 // checkTimeout bounds the check of one group.
 const checkTimeout = 45 * time.Second
 
 // checkGroups keeps the standing conditions of doctor while this controller leads.
 func (rt *runtime) checkGroups(ctx context.Context) {
-	for sleep(ctx, time.Second) == nil {
+	type look struct {
+		generation int64
+		at         time.Time
+	}
+	last := map[api.Ref]look{}
+	for sleep(ctx, checkTick) == nil {
 		if leading, _ := rt.leading(); !leading {
+			clear(last)
 			continue
 		}
 		for _, o := range rt.s.hub.objects(api.KindApplianceGroup) {
 			g := o.(*api.ApplianceGroup)
+			now := look{g.Metadata.Generation, time.Now()}
+			if was, ok := last[g.Ref()]; ok && was.generation == now.generation && now.at.Sub(was.at) < checkEvery {
+				continue
+			}
+			last[g.Ref()] = now
 			rt.loop.post(controller.Checked{Group: g.Ref(), Findings: rt.s.check(ctx, g)})
-		}
-		if sleep(ctx, checkEvery) != nil {
-			return
 		}
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -23,6 +24,10 @@ type session struct {
 	id     uint64
 	out    chan *wire.ToAgent
 	cancel context.CancelFunc
+
+	// telling orders what the loop hears of the session: nothing comes after its end.
+	telling sync.Mutex
+	ended   bool
 
 	mu     sync.Mutex
 	status api.NodeStatus // as the agent says
@@ -54,8 +59,13 @@ func (ss *sessions) open(ctx context.Context, node string) (*session, context.Co
 	return s, ctx
 }
 
+// close ends a session and tells the loop so, as the last thing it hears of it.
 func (ss *sessions) close(s *session) {
 	s.cancel()
+	s.telling.Lock()
+	s.ended = true
+	ss.rt.loop.post(controller.AgentGone{Node: s.node, Session: s.id})
+	s.telling.Unlock()
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if ss.byNode[s.node] == s {
@@ -130,9 +140,16 @@ func (ss *sessions) status(node string) api.NodeStatus {
 	return s.status
 }
 
+var errSessionEnded = errors.New("the session has ended")
+
 // handle turns one message of an agent into an event. The node is the one of its certificate.
 func (ss *sessions) handle(s *session, hello *wire.Hello, m *wire.FromAgent) error {
 	rt := ss.rt
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	if s.ended {
+		return errSessionEnded
+	}
 	switch m := m.M.(type) {
 	case *wire.FromAgent_Tick:
 		if hello != nil { // the life that a hello belongs to is known with the first tick

@@ -193,6 +193,7 @@ func (s *Server) Run(ctx context.Context) error {
 	start("follow the store", func(ctx context.Context) error { s.hub.run(ctx); return nil })
 	start("serve the API", s.serveAPI)
 	start("serve agents and controllers", s.serveCluster)
+	start("keep the embedded store", s.watchStore)
 	start("renew certificates", s.renewCertificates)
 	start("remove what is past its retention", s.collect)
 	// The controller ends first, since giving the lease back needs the rest.
@@ -211,6 +212,20 @@ func (s *Server) Run(ctx context.Context) error {
 	cancel()
 	wg.Wait()
 	return err
+}
+
+// watchStore fails when the embedded store has ended by itself.
+func (s *Server) watchStore(ctx context.Context) error {
+	embedded, ok := s.store.(interface{ Failed() <-chan struct{} })
+	if !ok || embedded.Failed() == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-embedded.Failed():
+		return errors.New("etcd has ended by itself")
+	}
 }
 
 func (s *Server) serveAPI(ctx context.Context) error {

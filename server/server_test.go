@@ -11,6 +11,7 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/client"
+	"github.com/understudy-ha/understudy/pki"
 	"github.com/understudy-ha/understudy/server"
 	"github.com/understudy-ha/understudy/store"
 	"github.com/understudy-ha/understudy/store/memory"
@@ -418,5 +419,73 @@ func TestPlanWithoutStoring(t *testing.T) {
 	}
 	if l, err := s.admin.List(t.Context(), api.KindProvider, ""); err != nil || len(l) != 0 {
 		t.Fatalf("a plan stored %v, %v", l, err)
+	}
+}
+
+// TestClientCertificates opens the API by a certificate, ends that by revoking, and refuses one that has expired.
+func TestClientCertificates(t *testing.T) {
+	s := newSite(t)
+	ctx := t.Context()
+	key, err := pki.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := pki.NewCSR(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reply api.TokenReply
+	if err := s.admin.Call(ctx, "POST", "/v1/tokens", nil, "", api.TokenRequest{User: "ann", Role: api.Viewer, Tenant: "a", CSR: csr}, &reply); err != nil {
+		t.Fatal(err)
+	}
+	keyPEM, err := pki.EncodeKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	withCert := func(cert []byte) *client.Client {
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, "ann.crt"), cert, 0o600), os.WriteFile(filepath.Join(dir, "ann.key"), keyPEM, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		cfg := s.cfg
+		cfg.Token, cfg.CertFile, cfg.KeyFile = "", filepath.Join(dir, "ann.crt"), filepath.Join(dir, "ann.key")
+		return s.client(cfg)
+	}
+	ann := withCert([]byte(reply.Certificate))
+	if _, err := ann.List(ctx, api.KindNode, ""); err != nil {
+		t.Fatal(err)
+	}
+	err = ann.Call(ctx, "POST", "/v1/nodes", nil, "", &api.Node{Header: head(api.KindNode, "a", "n")}, nil)
+	wantCode(t, err, api.CodeForbidden, "ann is viewer")
+	if err := s.admin.Call(ctx, "DELETE", "/v1/tokens/"+reply.ID, nil, "", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = ann.List(ctx, api.KindNode, "")
+	wantCode(t, err, api.CodeUnauthenticated, "revoked")
+
+	sealer, err := pki.OpenSealer(filepath.Join(s.dir, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	caPEM, err1 := os.ReadFile(filepath.Join(s.dir, "pki", "ca.crt"))
+	sealed, err2 := os.ReadFile(filepath.Join(s.dir, "pki", "ca.key"))
+	caKey, err3 := sealer.Open("cluster/ca", sealed)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := pki.LoadCA(caPEM, caKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := ca.Issue(time.Now().Add(-2*time.Hour), pki.Request{CN: "user:ann", Public: &key.PublicKey, Life: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := withCert(pki.EncodeCert(old.Raw)).List(ctx, api.KindNode, ""); err == nil || !strings.Contains(err.Error(), "bad certificate") {
+		t.Fatalf("expired certificate: %v", err)
+	}
+	audit, err := os.ReadFile(filepath.Join(s.dir, "audit", "audit.log"))
+	if err != nil || !strings.Contains(string(audit), "certificate has expired") {
+		t.Errorf("the audit lacks the expired certificate, %v", err)
 	}
 }

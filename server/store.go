@@ -2,7 +2,8 @@ package server
 
 import (
 	"context"
-	"os"
+	"encoding/json"
+	"log/slog"
 	"path/filepath"
 
 	"github.com/understudy-ha/understudy/pki"
@@ -22,7 +23,7 @@ func openStore(ctx context.Context, dir string, cfg Config, seal *pki.Sealer) (s
 		return zookeeper.Open(ctx, zookeeper.Config{Servers: cfg.Store.Endpoints, Files: zookeeper.Files(files),
 			User: "understudy", Password: seal.Derive("zookeeper")})
 	}
-	c := etcd.Config{Endpoints: cfg.Store.Endpoints, ClientTLS: etcd.Files(files), Log: os.Stderr}
+	c := etcd.Config{Endpoints: cfg.Store.Endpoints, ClientTLS: etcd.Files(files), Log: etcdLog{}}
 	if len(cfg.Store.Endpoints) == 0 {
 		e := cfg.Store.Etcd
 		c.Dir, c.Name = filepath.Join(dir, "etcd"), cfg.Name
@@ -33,6 +34,19 @@ func openStore(ctx context.Context, dir string, cfg Config, seal *pki.Sealer) (s
 		c.Heartbeat, c.Election = e.Heartbeat.D(), e.Election.D()
 	}
 	return etcd.Open(ctx, c)
+}
+
+// etcdLog gives etcd's log to ours. What etcd only warns of, like one slow disk write, is for those who look closely.
+type etcdLog struct{}
+
+func (etcdLog) Write(b []byte) (int, error) {
+	var line struct{ Level, Msg, Error string }
+	if json.Unmarshal(b, &line) != nil || line.Level == "warn" {
+		slog.Debug("etcd", "line", string(b))
+		return len(b), nil
+	}
+	slog.Warn("etcd: "+line.Msg, "err", line.Error)
+	return len(b), nil
 }
 
 func in(dir, path string) string {
