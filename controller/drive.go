@@ -36,7 +36,6 @@ func (c *Core) drive(g *group) {
 	if g.spec == nil || g.tracker == nil || g.writing {
 		return
 	}
-	g.followAssignment()
 	verdicts := c.verdicts(g)
 	c.recordVerdicts(g, verdicts)
 	d := appliance.Decide(c.view(g, verdicts))
@@ -268,8 +267,9 @@ func (c *Core) committed(g *group, w groupWrite, ops []store.Op, epoch int64, d 
 			c.learn(store.Entry{Key: op.Key, Value: op.Value, Rev: d.Revs[i]})
 		}
 	}
-	g.results = g.results[w.outcomes:]
-	g.followAssignment()
+	if w.outcomes > 0 && w.job.Metadata.Name == g.runsOf {
+		g.results = g.results[w.outcomes:]
+	}
 	c.tellCommitted(g, w)
 	if w.outcomes > 0 {
 		c.do(Boundary{Where: AfterOutcome, Job: w.job.Metadata.Name})

@@ -62,6 +62,7 @@ func (g *group) setSpec(s *api.ApplianceGroup, rev store.Rev) {
 func (g *group) setAssignment(a *api.Assignment, rev store.Rev) {
 	if rev >= g.assignRev {
 		g.assign, g.assignRev, g.dirty = a, rev, true
+		g.followAssignment()
 	}
 }
 

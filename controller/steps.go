@@ -50,9 +50,9 @@ func (g *group) heldLocks(all bool) map[string]bool {
 }
 
 // followAssignment lets go of the runs and results of a job that is not the assignment's any more; what is under
-// way keeps its lock until it answers. The assignment may have changed by a transaction whose answer was lost.
+// way keeps its lock until it answers. A transaction whose answer was lost may have changed the assignment.
 func (g *group) followAssignment() {
-	if g.assign == nil || g.assign.Job == g.runsOf {
+	if g.assign.Job == g.runsOf {
 		return
 	}
 	g.runsOf = g.assign.Job

@@ -34,7 +34,7 @@ type world struct {
 	codes    map[string]string // node → answer instead of ok
 	mute     map[string]bool   // node never answers
 	failTxn  error             // for the next transaction with an assignment
-	loseTxn  bool              // the answer to the next transaction with an assignment, which happens
+	lost     func()            // if set, the next transaction with an assignment happens and its answer is lost; then it is called
 	cut      bool              // the store answers nothing any more but ErrUnavailable
 	execErr  map[string]error  // step → error
 	held     map[string]bool   // steps that do not answer
@@ -196,13 +196,11 @@ func (w *world) transact(e Transact) {
 		revs = append(revs, w.rev)
 		changes = append(changes, store.Change{Entry: w.data[op.Key]})
 	}
-	if w.loseTxn && strings.HasPrefix(e.Ops[len(e.Ops)-1].Key, "assign/") {
-		w.loseTxn = false
+	if lost := w.lost; lost != nil && strings.HasPrefix(e.Ops[len(e.Ops)-1].Key, "assign/") {
+		w.lost = nil
 		w.push(TxnDone{ID: e.ID, Err: store.ErrUnknown})
-		for _, h := range w.heldExec {
-			w.push(StepDone{Job: h.Job.Metadata.Name, Step: h.Step.ID, Attempt: h.Attempt})
-		}
-		w.heldExec = nil
+		w.push(Changed{Batch: store.Batch{Changes: changes}})
+		lost()
 		return
 	}
 	w.push(TxnDone{ID: e.ID, Revs: revs})
