@@ -55,7 +55,7 @@ func (c *cluster) name() string { return "understudy" }
 
 // start makes a new cluster and waits until nva-a or nva-b is active and everybody healthy.
 func (c *cluster) start(ctx context.Context) error {
-	c.dir = filepath.Join(c.l.run.path, "cluster")
+	c.dir = filepath.Join(c.l.run.scratch(), "cluster")
 	args := []string{"cluster", "init", "--dir", c.dir}
 	for _, name := range controllers {
 		args = append(args, "--controller", name+"="+addressOf(name, netManagement))

@@ -37,7 +37,10 @@ func newNVALab(ctx context.Context, o Options, userSpace bool) (*nvaLab, error) 
 	if l.run, err = newRunDir(); err != nil {
 		return l, err
 	}
-	if l.logs, err = l.run.sub("logs"); err != nil {
+	if l.logs = o.LogDir; l.logs == "" {
+		l.logs = filepath.Join(l.run.path, "logs")
+	}
+	if err = os.MkdirAll(l.logs, 0o755); err != nil {
 		return l, err
 	}
 	if l.topo, err = buildTopology(ctx, l.run); err != nil {

@@ -70,8 +70,8 @@ func (r *runDir) sub(name string) (string, error) {
 	return path, os.MkdirAll(path, 0o755)
 }
 
-// scratch is a directory on a disk; the run's own is in memory.
-func (r *runDir) scratch() string { return filepath.Join(os.TempDir(), namespacePrefix+"lab-"+r.id) }
+// scratch is the run's directory on a disk, for what must pay for its syncs; the other one is in memory.
+func (r *runDir) scratch() string { return "/var/tmp/understudy-lab-" + r.id }
 
 func (r *runDir) remove() error { return errors.Join(os.RemoveAll(r.path), os.RemoveAll(r.scratch())) }
 

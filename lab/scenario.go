@@ -29,6 +29,8 @@ type Options struct {
 	NoPeers bool
 	// NoControl leaves the control runs out: the figures then count for nothing.
 	NoControl bool
+	// LogDir keeps the log of every process. Default: they go with the run.
+	LogDir string
 	// Binary is the program whose verbs run as processes. Default: this one.
 	Binary string
 	// Progress gets a line now and then, for people. Default: none.

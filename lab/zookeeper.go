@@ -31,10 +31,7 @@ func (z *zooKeeper) endpoints() string {
 func (z *zooKeeper) start(ctx context.Context) error {
 	z.procs = nil
 	for i, name := range controllers {
-		dir, err := z.l.run.sub("zookeeper-" + name)
-		if err != nil {
-			return err
-		}
+		dir := filepath.Join(z.l.run.scratch(), "zookeeper-"+name)
 		if err := os.MkdirAll(filepath.Join(dir, "data"), 0o700); err != nil {
 			return err
 		}

@@ -83,6 +83,7 @@ func labSiteFlags(cmd *cobra.Command, o *lab.Options) {
 	f.StringVar(&o.Store, "store", "etcd", "where the controllers keep their state: etcd or zookeeper")
 	f.StringVar(&o.Effects, "effects", "fabric", "what moves: fabric (routes at the routers) or lease (addresses at the appliances)")
 	f.StringVar(&o.Profile, "profile", "fast", "the group's profile: fast or balanced")
+	f.StringVar(&o.LogDir, "log-dir", "", "keep the log of every process here (default: they go with the run)")
 }
 
 func labUpVerb(c *console) *cobra.Command {
