@@ -41,7 +41,7 @@ type etcdLog struct{}
 
 func (etcdLog) Write(b []byte) (int, error) {
 	var line struct{ Level, Msg, Error string }
-	if json.Unmarshal(b, &line) != nil || line.Level == "warn" {
+	if json.Unmarshal(b, &line) != nil || line.Level == "warn" || line.Msg == "failed to update storage version" { // a new member says so
 		slog.Debug("etcd", "line", string(b))
 		return len(b), nil
 	}
