@@ -40,9 +40,10 @@ func verbs(c *console) []*cobra.Command {
 		doctorVerb(c),
 		tokenVerb(c),
 		auditVerb(c),
+		importVerb(c),
 		armsimVerb(c),
 		versionVerb(c),
-		labCommand(),
+		labVerb(c),
 	}
 }
 
