@@ -6,6 +6,7 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/health"
+	"github.com/understudy-ha/understudy/store"
 )
 
 // A write whose outcome could not be read before leadership ended once kept its group from being written ever again.
@@ -85,5 +86,44 @@ func TestNoAttemptOutlivesItsJob(t *testing.T) {
 	w.pass(2 * time.Second)
 	if len(w.heldExec) != 0 {
 		t.Fatalf("%s of %s runs under %s", hook, old, w.heldExec[0].Job.Metadata.Name)
+	}
+}
+
+// What the watch had shown was once forgotten again by a read that was older, so that a job was never seen any more.
+func TestAnOldReadForgetsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.up(nil)
+	w.failTxn, w.slow = store.ErrUnknown, true
+	w.probe("a", health.Fail, 3)
+	w.pass(200 * time.Millisecond)
+	w.transact(w.failed) // late
+	w.settle()
+	w.slow = false
+	for _, r := range w.answers {
+		w.push(r)
+	}
+	w.pass(2 * time.Second)
+	if j := w.job(w.assignment().Job); j.Status.Phase != api.Succeeded || j.Spec.To != "b" {
+		t.Fatalf("%s to %s is %s, want it to have moved to b", j.Metadata.Name, j.Spec.To, j.Status.Phase)
+	}
+}
+
+// What was written here was once forgotten by a batch that the watch had gathered before, so that a running job was
+// not superseded.
+func TestAnOldBatchForgetsNoOwnWrite(t *testing.T) {
+	const hook = "hook:before:ask"
+	w := newWorld(t)
+	w.up(func(g *api.ApplianceGroup) { g.Spec.Hooks.Before = []api.Hook{{Name: "ask", Exec: "ask"}} })
+	w.held[hook] = true
+	before := store.Batch{Complete: true, Changes: w.changes()}
+	w.deaf = true
+	w.put(api.RequestKey(dmz), api.Request{Kind: api.RequestFailover, By: "ann", ID: "1"})
+	w.pass(time.Second)
+	first := w.assignment().Job
+	w.push(Changed{Batch: before})
+	w.probe("b", health.Fail, 3)
+	w.pass(time.Second)
+	if j := w.job(first); j.Status.Phase != api.Superseded {
+		t.Fatalf("%s is %s beside %s, want Superseded", first, j.Status.Phase, w.assignment().Job)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/clock"
 	"github.com/understudy-ha/understudy/lead"
+	"github.com/understudy-ha/understudy/store"
 )
 
 // Core is one controller's mind. Driven by one goroutine: Step is not safe for concurrent use.
@@ -29,6 +30,9 @@ type Core struct {
 	providers map[api.Ref]*api.Provider
 	groups    map[api.Ref]*group
 	jobs      map[api.Ref]jobEntry
+	steps     uint64               // counts calls of Step
+	learned   map[string]uint64    // by key: the step that brought its state
+	own       map[string]store.Rev // by key: what was written here and the watch has not shown yet
 	agents    map[string]*agent
 	told      clock.Instant // when opinions were last told in full
 	stopping  bool
@@ -48,13 +52,14 @@ func New(cfg Config) *Core {
 	c := &Core{cfg: cfg, elector: lead.NewElector(cfg.Self, cfg.Timing),
 		txns: map[uint64]func(TxnDone){}, reads: map[uint64]func(ReadDone){},
 		providers: map[api.Ref]*api.Provider{}, groups: map[api.Ref]*group{},
-		jobs: map[api.Ref]jobEntry{}, agents: map[string]*agent{}}
+		jobs: map[api.Ref]jobEntry{}, learned: map[string]uint64{}, own: map[string]store.Rev{}, agents: map[string]*agent{}}
 	return c
 }
 
 // Step takes one event at now and gives what is to be done about it, in order.
 func (c *Core) Step(now clock.Instant, ev Event) []Effect {
 	c.now, c.out = now, nil
+	c.steps++
 	if c.stopped {
 		return nil
 	}

@@ -264,6 +264,7 @@ func (c *Core) committed(g *group, w groupWrite, ops []store.Op, epoch int64, d 
 		if op.Delete {
 			c.forget(op.Key)
 		} else {
+			c.own[op.Key] = d.Revs[i]
 			c.learn(store.Entry{Key: op.Key, Value: op.Value, Rev: d.Revs[i]})
 		}
 	}
@@ -312,6 +313,7 @@ func (c *Core) reload(g *group, ops []store.Op) {
 			keys = append(keys, op.Key)
 		}
 	}
+	newer := c.since()
 	c.read(keys, nil, func(r ReadDone) {
 		if !c.leading || c.elector.Epoch() != epoch {
 			return
@@ -325,7 +327,7 @@ func (c *Core) reload(g *group, ops []store.Op) {
 			return
 		}
 		g.writing = false
-		c.replace(r.Entries, func(key string) bool { return slices.Contains(keys, key) })
+		c.replace(r.Entries, func(key string) bool { return slices.Contains(keys, key) }, newer)
 		g.dirty = true
 	})
 }

@@ -90,6 +90,7 @@ func (c *Core) guard(conds ...store.Cond) []store.Cond {
 func (c *Core) refresh() {
 	epoch := c.elector.Epoch()
 	prefixes := []string{api.ObjectPrefix(api.KindProvider), api.ObjectPrefix(api.KindApplianceGroup), "assign/", "request/", api.ObjectPrefix(api.KindJob)}
+	newer := c.since()
 	c.read(nil, prefixes, func(r ReadDone) {
 		if !c.leading || c.elector.Epoch() != epoch {
 			return
@@ -102,7 +103,7 @@ func (c *Core) refresh() {
 			})
 			return
 		}
-		c.replace(r.Entries, under(prefixes...))
+		c.replace(r.Entries, under(prefixes...), newer)
 		c.fresh = true
 		for _, g := range c.groups {
 			g.dirty = true

@@ -58,7 +58,8 @@ func (c *Core) changed(e Changed) {
 		for _, ch := range e.Batch.Changes {
 			entries = append(entries, ch.Entry)
 		}
-		c.replace(entries, under("obj/", "assign/", "request/"))
+		c.shown(entries)
+		c.replace(entries, under("obj/", "assign/", "request/"), func(key string) bool { return c.own[key] != 0 })
 		for _, en := range entries {
 			if strings.HasPrefix(en.Key, "lead/") {
 				c.sawLead(en)
@@ -73,10 +74,26 @@ func (c *Core) changed(e Changed) {
 		case strings.HasPrefix(ch.Key, "lead/"):
 			c.sawLead(ch.Entry)
 		default:
+			c.shown([]store.Entry{ch.Entry})
 			c.learn(ch.Entry)
 		}
 	}
 	c.retarget()
+}
+
+// shown takes note of which of our own writes the watch has shown.
+func (c *Core) shown(entries []store.Entry) {
+	for _, e := range entries {
+		if e.Rev >= c.own[e.Key] {
+			delete(c.own, e.Key)
+		}
+	}
+}
+
+// since gives a test whether a key was learned after now: a read asked for now may not have seen it.
+func (c *Core) since() func(key string) bool {
+	asked := c.steps
+	return func(key string) bool { return c.learned[key] > asked }
 }
 
 // under gives a test whether a key is below one of the prefixes.
@@ -86,14 +103,15 @@ func under(prefixes ...string) func(key string) bool {
 	}
 }
 
-// replace takes everything there is among the keys that covered accepts: what is not in it is gone.
-func (c *Core) replace(entries []store.Entry, covered func(key string) bool) {
+// replace takes everything there was among the keys that covered accepts: what is not in it is gone, unless it is
+// newer than the entries.
+func (c *Core) replace(entries []store.Entry, covered, newer func(key string) bool) {
 	has := map[string]bool{}
 	for _, e := range entries {
 		has[e.Key] = true
 	}
 	for _, key := range c.knownKeys() {
-		if !has[key] && covered(key) {
+		if !has[key] && covered(key) && !newer(key) {
 			c.forget(key)
 		}
 	}
@@ -141,6 +159,7 @@ func (c *Core) learn(e store.Entry) {
 	if !ok || e.Key == lead.EpochKey {
 		return
 	}
+	c.learned[e.Key] = c.steps
 	switch {
 	case area == "obj" && ref.Kind == api.KindProvider:
 		if p := parse[api.Provider](e.Value); p != nil {
@@ -174,6 +193,8 @@ func (c *Core) forget(key string) {
 	if !ok {
 		return
 	}
+	delete(c.learned, key)
+	delete(c.own, key)
 	switch {
 	case area == "obj" && ref.Kind == api.KindProvider:
 		delete(c.providers, ref)

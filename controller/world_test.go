@@ -35,9 +35,13 @@ type world struct {
 	mute     map[string]bool   // node never answers
 	failTxn  error             // for the next transaction with an assignment
 	lost     func()            // if set, the next transaction with an assignment happens and its answer is lost; then it is called
-	cut      bool              // the store answers nothing any more but ErrUnavailable
-	execErr  map[string]error  // step → error
-	held     map[string]bool   // steps that do not answer
+	failed   Transact          // the one that failTxn hit
+	slow     bool              // reads see the store at once and are answered by release
+	answers  []Event
+	deaf     bool             // the watch shows nothing any more of what is written
+	cut      bool             // the store answers nothing any more but ErrUnavailable
+	execErr  map[string]error // step → error
+	held     map[string]bool  // steps that do not answer
 	heldExec []Execute
 }
 
@@ -171,7 +175,7 @@ func (w *world) transact(e Transact) {
 	for _, op := range e.Ops {
 		if strings.HasPrefix(op.Key, "assign/") && w.failTxn != nil {
 			err := w.failTxn
-			w.failTxn = nil
+			w.failTxn, w.failed = nil, e
 			w.push(TxnDone{ID: e.ID, Err: err})
 			return
 		}
@@ -204,7 +208,9 @@ func (w *world) transact(e Transact) {
 		return
 	}
 	w.push(TxnDone{ID: e.ID, Revs: revs})
-	w.push(Changed{Batch: store.Batch{Changes: changes}})
+	if !w.deaf {
+		w.push(Changed{Batch: store.Batch{Changes: changes}})
+	}
 }
 
 func (w *world) read(e Read) {
@@ -222,6 +228,10 @@ func (w *world) read(e Read) {
 		if hit {
 			r.Entries = append(r.Entries, entry)
 		}
+	}
+	if w.slow {
+		w.answers = append(w.answers, r)
+		return
 	}
 	w.push(r)
 }
