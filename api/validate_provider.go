@@ -1,5 +1,10 @@
 package api
 
+import (
+	"net/netip"
+	"net/url"
+)
+
 // Validate implements Object.
 func (p *Provider) Validate() error {
 	var e Invalid
@@ -22,8 +27,10 @@ func (p *Provider) Validate() error {
 }
 
 func (e *Invalid) azure(a *AzureProvider) {
-	e.url("spec.azure.endpoint", a.Endpoint, "https")
 	c := a.Credential
+	if c.Type != CredentialStatic || !loopbackHTTP(a.Endpoint) {
+		e.url("spec.azure.endpoint", a.Endpoint, "https")
+	}
 	oneOf(e, "spec.azure.credential.type", c.Type, CredentialManagedIdentity, CredentialClientSecret, CredentialStatic)
 	const secret = "spec.azure.credential.secretRef"
 	switch c.Type {
@@ -42,4 +49,15 @@ func (e *Invalid) azure(a *AzureProvider) {
 	case CredentialStatic:
 		e.name(secret, c.SecretRef)
 	}
+}
+
+// loopbackHTTP tells whether an endpoint is plain HTTP on the controller's own machine: a simulator, which has no
+// certificate and gets no credential worth anything.
+func loopbackHTTP(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
 }

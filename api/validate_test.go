@@ -135,6 +135,8 @@ func TestOtherRefusals(t *testing.T) {
 		{"wrong section", provider(`{"type":"Linux","azure":{}}`), "spec.azure", "none"},
 		{"effects", provider(`{"type":"Linux","linux":{"effects":"magic"}}`), "spec.linux.effects", "fabric, lease"},
 		{"endpoint", provider(`{"type":"Azure","azure":{"endpoint":"http://x"}}`), "spec.azure.endpoint", "https"},
+		{"plain endpoint", provider(`{"type":"Azure","azure":{"endpoint":"http://10.0.0.1:1","credential":{"type":"Static","secretRef":"s"}}}`), "spec.azure.endpoint", "https"},
+		{"plain endpoint with an identity", provider(`{"type":"Azure","azure":{"endpoint":"http://127.0.0.1:1"}}`), "spec.azure.endpoint", "https"},
 		{"credential", provider(`{"type":"Azure","azure":{"credential":{"type":"ClientSecret","tenantID":"t","clientID":"c"}}}`),
 			"spec.azure.credential.secretRef", "1 to 63"},
 		{"stray secret", provider(`{"type":"Azure","azure":{"credential":{"secretRef":"s"}}}`), "spec.azure.credential.secretRef", "none with ManagedIdentity"},
