@@ -1107,102 +1107,6 @@ func (x *EnrolReply) GetClusterId() string {
 	return ""
 }
 
-type RenewRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"` // DER PKCS#10; its name must be that of the certificate the caller shows
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RenewRequest) Reset() {
-	*x = RenewRequest{}
-	mi := &file_wire_wire_proto_msgTypes[16]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RenewRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RenewRequest) ProtoMessage() {}
-
-func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[16]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
-func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{16}
-}
-
-func (x *RenewRequest) GetCsr() []byte {
-	if x != nil {
-		return x.Csr
-	}
-	return nil
-}
-
-type RenewReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"` // DER
-	Ca            []byte                 `protobuf:"bytes,2,opt,name=ca,proto3" json:"ca,omitempty"`                   // DER
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RenewReply) Reset() {
-	*x = RenewReply{}
-	mi := &file_wire_wire_proto_msgTypes[17]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RenewReply) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RenewReply) ProtoMessage() {}
-
-func (x *RenewReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[17]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RenewReply.ProtoReflect.Descriptor instead.
-func (*RenewReply) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{17}
-}
-
-func (x *RenewReply) GetCertificate() []byte {
-	if x != nil {
-		return x.Certificate
-	}
-	return nil
-}
-
-func (x *RenewReply) GetCa() []byte {
-	if x != nil {
-		return x.Ca
-	}
-	return nil
-}
-
 type PromiseRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -1213,7 +1117,7 @@ type PromiseRequest struct {
 
 func (x *PromiseRequest) Reset() {
 	*x = PromiseRequest{}
-	mi := &file_wire_wire_proto_msgTypes[18]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1129,7 @@ func (x *PromiseRequest) String() string {
 func (*PromiseRequest) ProtoMessage() {}
 
 func (x *PromiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[18]
+	mi := &file_wire_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1142,7 @@ func (x *PromiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromiseRequest.ProtoReflect.Descriptor instead.
 func (*PromiseRequest) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PromiseRequest) GetOwner() string {
@@ -1265,7 +1169,7 @@ type PromiseReply struct {
 
 func (x *PromiseReply) Reset() {
 	*x = PromiseReply{}
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1181,7 @@ func (x *PromiseReply) String() string {
 func (*PromiseReply) ProtoMessage() {}
 
 func (x *PromiseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_wire_proto_msgTypes[19]
+	mi := &file_wire_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1194,7 @@ func (x *PromiseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromiseReply.ProtoReflect.Descriptor instead.
 func (*PromiseReply) Descriptor() ([]byte, []int) {
-	return file_wire_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PromiseReply) GetPromised() bool {
@@ -1390,23 +1294,16 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\tmargin_ms\x18\a \x01(\x03R\bmarginMs\x12#\n" +
 	"\rcluster_proof\x18\b \x01(\fR\fclusterProof\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\t \x01(\tR\tclusterId\" \n" +
-	"\fRenewRequest\x12\x10\n" +
-	"\x03csr\x18\x01 \x01(\fR\x03csr\">\n" +
-	"\n" +
-	"RenewReply\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x0e\n" +
-	"\x02ca\x18\x02 \x01(\fR\x02ca\":\n" +
+	"cluster_id\x18\t \x01(\tR\tclusterId\":\n" +
 	"\x0ePromiseRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\"B\n" +
 	"\fPromiseReply\x12\x1a\n" +
 	"\bpromised\x18\x01 \x01(\bR\bpromised\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason2\xa2\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason2W\n" +
 	"\n" +
 	"Controller\x12I\n" +
-	"\aSession\x12\x1d.understudy.wire.v1.FromAgent\x1a\x1b.understudy.wire.v1.ToAgent(\x010\x01\x12I\n" +
-	"\x05Renew\x12 .understudy.wire.v1.RenewRequest\x1a\x1e.understudy.wire.v1.RenewReply2\xad\x01\n" +
+	"\aSession\x12\x1d.understudy.wire.v1.FromAgent\x1a\x1b.understudy.wire.v1.ToAgent(\x010\x012\xad\x01\n" +
 	"\tEnrolment\x12U\n" +
 	"\tAuthority\x12$.understudy.wire.v1.AuthorityRequest\x1a\".understudy.wire.v1.AuthorityReply\x12I\n" +
 	"\x05Enrol\x12 .understudy.wire.v1.EnrolRequest\x1a\x1e.understudy.wire.v1.EnrolReply2J\n" +
@@ -1427,7 +1324,7 @@ func file_wire_wire_proto_rawDescGZIP() []byte {
 	return file_wire_wire_proto_rawDescData
 }
 
-var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_wire_wire_proto_goTypes = []any{
 	(*Token)(nil),            // 0: understudy.wire.v1.Token
 	(*FromAgent)(nil),        // 1: understudy.wire.v1.FromAgent
@@ -1445,10 +1342,8 @@ var file_wire_wire_proto_goTypes = []any{
 	(*AuthorityReply)(nil),   // 13: understudy.wire.v1.AuthorityReply
 	(*EnrolRequest)(nil),     // 14: understudy.wire.v1.EnrolRequest
 	(*EnrolReply)(nil),       // 15: understudy.wire.v1.EnrolReply
-	(*RenewRequest)(nil),     // 16: understudy.wire.v1.RenewRequest
-	(*RenewReply)(nil),       // 17: understudy.wire.v1.RenewReply
-	(*PromiseRequest)(nil),   // 18: understudy.wire.v1.PromiseRequest
-	(*PromiseReply)(nil),     // 19: understudy.wire.v1.PromiseReply
+	(*PromiseRequest)(nil),   // 16: understudy.wire.v1.PromiseRequest
+	(*PromiseReply)(nil),     // 17: understudy.wire.v1.PromiseReply
 }
 var file_wire_wire_proto_depIdxs = []int32{
 	2,  // 0: understudy.wire.v1.FromAgent.hello:type_name -> understudy.wire.v1.Hello
@@ -1461,19 +1356,17 @@ var file_wire_wire_proto_depIdxs = []int32{
 	9,  // 7: understudy.wire.v1.ToAgent.push:type_name -> understudy.wire.v1.Push
 	0,  // 8: understudy.wire.v1.Push.token:type_name -> understudy.wire.v1.Token
 	1,  // 9: understudy.wire.v1.Controller.Session:input_type -> understudy.wire.v1.FromAgent
-	16, // 10: understudy.wire.v1.Controller.Renew:input_type -> understudy.wire.v1.RenewRequest
-	12, // 11: understudy.wire.v1.Enrolment.Authority:input_type -> understudy.wire.v1.AuthorityRequest
-	14, // 12: understudy.wire.v1.Enrolment.Enrol:input_type -> understudy.wire.v1.EnrolRequest
-	10, // 13: understudy.wire.v1.Peer.Observe:input_type -> understudy.wire.v1.Opinions
-	18, // 14: understudy.wire.v1.Candidate.Promise:input_type -> understudy.wire.v1.PromiseRequest
-	6,  // 15: understudy.wire.v1.Controller.Session:output_type -> understudy.wire.v1.ToAgent
-	17, // 16: understudy.wire.v1.Controller.Renew:output_type -> understudy.wire.v1.RenewReply
-	13, // 17: understudy.wire.v1.Enrolment.Authority:output_type -> understudy.wire.v1.AuthorityReply
-	15, // 18: understudy.wire.v1.Enrolment.Enrol:output_type -> understudy.wire.v1.EnrolReply
-	11, // 19: understudy.wire.v1.Peer.Observe:output_type -> understudy.wire.v1.Ack
-	19, // 20: understudy.wire.v1.Candidate.Promise:output_type -> understudy.wire.v1.PromiseReply
-	15, // [15:21] is the sub-list for method output_type
-	9,  // [9:15] is the sub-list for method input_type
+	12, // 10: understudy.wire.v1.Enrolment.Authority:input_type -> understudy.wire.v1.AuthorityRequest
+	14, // 11: understudy.wire.v1.Enrolment.Enrol:input_type -> understudy.wire.v1.EnrolRequest
+	10, // 12: understudy.wire.v1.Peer.Observe:input_type -> understudy.wire.v1.Opinions
+	16, // 13: understudy.wire.v1.Candidate.Promise:input_type -> understudy.wire.v1.PromiseRequest
+	6,  // 14: understudy.wire.v1.Controller.Session:output_type -> understudy.wire.v1.ToAgent
+	13, // 15: understudy.wire.v1.Enrolment.Authority:output_type -> understudy.wire.v1.AuthorityReply
+	15, // 16: understudy.wire.v1.Enrolment.Enrol:output_type -> understudy.wire.v1.EnrolReply
+	11, // 17: understudy.wire.v1.Peer.Observe:output_type -> understudy.wire.v1.Ack
+	17, // 18: understudy.wire.v1.Candidate.Promise:output_type -> understudy.wire.v1.PromiseReply
+	14, // [14:19] is the sub-list for method output_type
+	9,  // [9:14] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1501,7 +1394,7 @@ func file_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_wire_proto_rawDesc), len(file_wire_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

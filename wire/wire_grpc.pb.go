@@ -24,7 +24,6 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Controller_Session_FullMethodName = "/understudy.wire.v1.Controller/Session"
-	Controller_Renew_FullMethodName   = "/understudy.wire.v1.Controller/Renew"
 )
 
 // ControllerClient is the client API for Controller service.
@@ -36,8 +35,6 @@ const (
 type ControllerClient interface {
 	// Session lives as long as the connection. Every controller gets ticks and reports; the leader's side carries pushes.
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromAgent, ToAgent], error)
-	// Renew exchanges a certificate request of the caller's own name for a certificate that lasts longer.
-	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewReply, error)
 }
 
 type controllerClient struct {
@@ -61,16 +58,6 @@ func (c *controllerClient) Session(ctx context.Context, opts ...grpc.CallOption)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Controller_SessionClient = grpc.BidiStreamingClient[FromAgent, ToAgent]
 
-func (c *controllerClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewReply, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(RenewReply)
-	err := c.cc.Invoke(ctx, Controller_Renew_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // ControllerServer is the server API for Controller service.
 // All implementations must embed UnimplementedControllerServer
 // for forward compatibility.
@@ -80,8 +67,6 @@ func (c *controllerClient) Renew(ctx context.Context, in *RenewRequest, opts ...
 type ControllerServer interface {
 	// Session lives as long as the connection. Every controller gets ticks and reports; the leader's side carries pushes.
 	Session(grpc.BidiStreamingServer[FromAgent, ToAgent]) error
-	// Renew exchanges a certificate request of the caller's own name for a certificate that lasts longer.
-	Renew(context.Context, *RenewRequest) (*RenewReply, error)
 	mustEmbedUnimplementedControllerServer()
 }
 
@@ -94,9 +79,6 @@ type UnimplementedControllerServer struct{}
 
 func (UnimplementedControllerServer) Session(grpc.BidiStreamingServer[FromAgent, ToAgent]) error {
 	return status.Error(codes.Unimplemented, "method Session not implemented")
-}
-func (UnimplementedControllerServer) Renew(context.Context, *RenewRequest) (*RenewReply, error) {
-	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
 }
 func (UnimplementedControllerServer) mustEmbedUnimplementedControllerServer() {}
 func (UnimplementedControllerServer) testEmbeddedByValue()                    {}
@@ -126,36 +108,13 @@ func _Controller_Session_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Controller_SessionServer = grpc.BidiStreamingServer[FromAgent, ToAgent]
 
-func _Controller_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(RenewRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(ControllerServer).Renew(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Controller_Renew_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ControllerServer).Renew(ctx, req.(*RenewRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // Controller_ServiceDesc is the grpc.ServiceDesc for Controller service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var Controller_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "understudy.wire.v1.Controller",
 	HandlerType: (*ControllerServer)(nil),
-	Methods: []grpc.MethodDesc{
-		{
-			MethodName: "Renew",
-			Handler:    _Controller_Renew_Handler,
-		},
-	},
+	Methods:     []grpc.MethodDesc{},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Session",
@@ -181,7 +140,8 @@ type EnrolmentClient interface {
 	// Authority shows the CA's certificate. A client that has no certificate yet asks for it first, over a connection it
 	// does not trust, compares it with the fingerprint in its token, and then connects again.
 	Authority(ctx context.Context, in *AuthorityRequest, opts ...grpc.CallOption) (*AuthorityReply, error)
-	// Enrol exchanges a one-time token and a certificate request (DER PKCS#10) for a certificate.
+	// Enrol exchanges a one-time token and a certificate request (DER PKCS#10) for a certificate. A node that shows its
+	// present certificate and no token gets one that lasts longer.
 	Enrol(ctx context.Context, in *EnrolRequest, opts ...grpc.CallOption) (*EnrolReply, error)
 }
 
@@ -222,7 +182,8 @@ type EnrolmentServer interface {
 	// Authority shows the CA's certificate. A client that has no certificate yet asks for it first, over a connection it
 	// does not trust, compares it with the fingerprint in its token, and then connects again.
 	Authority(context.Context, *AuthorityRequest) (*AuthorityReply, error)
-	// Enrol exchanges a one-time token and a certificate request (DER PKCS#10) for a certificate.
+	// Enrol exchanges a one-time token and a certificate request (DER PKCS#10) for a certificate. A node that shows its
+	// present certificate and no token gets one that lasts longer.
 	Enrol(context.Context, *EnrolRequest) (*EnrolReply, error)
 	mustEmbedUnimplementedEnrolmentServer()
 }
