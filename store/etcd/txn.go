@@ -32,6 +32,9 @@ func (s *Store) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) ([]
 		ifs = append(ifs, clientv3.Compare(clientv3.ModRevision(s.cfg.Prefix+key), "=", int64(rev)))
 	}
 	var thens []clientv3.Op
+	if len(ops) == 0 { // without any operation the server takes the transaction for a read that may be stale
+		thens = append(thens, clientv3.OpGet(s.cfg.Prefix, clientv3.WithCountOnly()))
+	}
 	for _, o := range ops {
 		if o.Delete {
 			thens = append(thens, clientv3.OpDelete(s.cfg.Prefix+o.Key))

@@ -26,6 +26,16 @@ type link struct {
 	lost   chan struct{} // closed when the connection is broken
 
 	onceReady, onceLost sync.Once
+
+	turn sync.Mutex // held by the barrier that is under way
+	mu   sync.Mutex
+	next *wait // who comes now can still join it; nil: nobody waits
+}
+
+// wait is one barrier and all who share it.
+type wait struct {
+	done chan struct{}
+	err  error
 }
 
 // newLink connects to server within ctx. notify gets the path of each znode whose watch fired; it must not block.
@@ -108,3 +118,29 @@ func (o *one) Next() (server string, retryStart bool) {
 type silent struct{}
 
 func (silent) Printf(string, ...any) {}
+
+// barrier returns when the server of this link has everything that was acknowledged anywhere before the call.
+// It writes a znode, because a server that answers a write has all that was committed before. ZooKeeper's own
+// sync does not go through the queue of commits when it is sent to the leader, and needs no majority. Calls
+// that come while one is under way share the next one.
+func (l *link) barrier(path string) error {
+	l.mu.Lock()
+	w := l.next
+	first := w == nil
+	if first {
+		w = &wait{done: make(chan struct{})}
+		l.next = w
+	}
+	l.mu.Unlock()
+	if first {
+		l.turn.Lock()
+		l.mu.Lock()
+		l.next = nil // who comes from here on may have seen a write that this barrier does not
+		l.mu.Unlock()
+		_, w.err = l.conn.Set(path, []byte{}, -1)
+		l.turn.Unlock()
+		close(w.done)
+	}
+	<-w.done
+	return w.err
+}

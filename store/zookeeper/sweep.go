@@ -35,7 +35,8 @@ func (s *Store) sweepUnless(seen int32) int32 {
 	if err != nil {
 		return seen
 	}
-	count, err := do(ctx, s, l, func(c *zk.Conn) (int32, error) {
+	count, err := do(ctx, s, l, func(l *link) (int32, error) {
+		c := l.conn
 		_, stat, err := c.Exists(s.sweeper())
 		if err != nil || stat.Version != seen && seen >= 0 {
 			return stat.Version, err

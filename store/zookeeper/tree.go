@@ -23,6 +23,9 @@ const separator = ","
 
 func (s *Store) bucket(i int) string { return fmt.Sprintf("%s/%02x", s.cfg.Root, i) }
 
+// barrier is the znode that link.barrier writes.
+func (s *Store) barrier() string { return s.cfg.Root + "/barrier" }
+
 // node is the path of key's znode.
 func (s *Store) node(key string) string {
 	h := fnv.New32a()
@@ -59,7 +62,7 @@ func (s *Store) prepare(c *zk.Conn) error {
 			all = append(all, s.cfg.Root[:i])
 		}
 	}
-	all = append(all, s.cfg.Root, s.sweeper())
+	all = append(all, s.cfg.Root, s.sweeper(), s.barrier())
 	for i := range buckets {
 		all = append(all, s.bucket(i))
 	}

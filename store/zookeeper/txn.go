@@ -27,13 +27,13 @@ func (s *Store) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) ([]
 		return nil, err
 	}
 	defer end()
-	for synced := false; ; synced = true {
-		states, err := s.states(ctx, want, ops, synced)
+	for fresh := false; ; fresh = true {
+		states, err := s.states(ctx, want, ops, fresh)
 		if err != nil {
 			return nil, err
 		}
 		if err := compare(want, states); err != nil {
-			if !synced {
+			if !fresh {
 				continue // the server may lag behind
 			}
 			return nil, err
@@ -55,7 +55,7 @@ type state struct {
 	version int32
 }
 
-func (s *Store) states(ctx context.Context, want map[string]store.Rev, ops []store.Op, sync bool) (map[string]state, error) {
+func (s *Store) states(ctx context.Context, want map[string]store.Rev, ops []store.Op, fresh bool) (map[string]state, error) {
 	all := map[string]state{}
 	for key := range want {
 		all[key] = state{}
@@ -64,15 +64,15 @@ func (s *Store) states(ctx context.Context, want map[string]store.Rev, ops []sto
 		all[o.Key] = state{}
 	}
 	keys := slices.Sorted(maps.Keys(all))
-	states, err := read(ctx, s, func(c *zk.Conn) ([]state, error) {
-		if sync {
-			if _, err := c.Sync(s.cfg.Root); err != nil {
+	states, err := read(ctx, s, func(l *link) ([]state, error) {
+		if fresh {
+			if err := l.barrier(s.barrier()); err != nil {
 				return nil, err
 			}
 		}
 		states := make([]state, len(keys))
 		return states, each(len(keys), func(i int) error {
-			ok, stat, err := c.Exists(s.node(keys[i]))
+			ok, stat, err := l.conn.Exists(s.node(keys[i]))
 			if err != nil || !ok {
 				return err
 			}
@@ -151,7 +151,7 @@ func (s *Store) commit(ctx context.Context, requests []any, ops []store.Op) ([]s
 	if err != nil {
 		return nil, err
 	}
-	answers, err := do(ctx, s, l, func(c *zk.Conn) ([]zk.MultiResponse, error) { return c.Multi(requests...) })
+	answers, err := do(ctx, s, l, func(l *link) ([]zk.MultiResponse, error) { return l.conn.Multi(requests...) })
 	switch {
 	case err == nil:
 	case errors.Is(err, zk.ErrNodeExists), errors.Is(err, zk.ErrBadVersion), errors.Is(err, zk.ErrNoNode):

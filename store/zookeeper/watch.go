@@ -135,7 +135,7 @@ func (s *Store) followLink(l *link) error {
 }
 
 // round reads what is dirty and tells the feeds. Who joins gets everything, also what was
-// acknowledged before it joined: after a sync, every watch that had to fire has.
+// acknowledged before it joined: after a barrier, every watch that had to fire has.
 func (s *Store) round(l *link) error {
 	m := s.mirror
 	m.mu.Lock()
@@ -143,7 +143,7 @@ func (s *Store) round(l *link) error {
 	m.mu.Unlock()
 	if joining {
 		ctx, cancel := context.WithTimeout(s.done, s.cfg.Timeout)
-		_, err := do(ctx, s, l, func(c *zk.Conn) (string, error) { return c.Sync(s.cfg.Root) })
+		_, err := do(ctx, s, l, func(l *link) (bool, error) { return true, l.barrier(s.barrier()) })
 		cancel()
 		if err != nil {
 			return err
@@ -185,7 +185,7 @@ func (s *Store) reread(l *link, dirty map[string]bool) ([]store.Change, error) {
 	ctx, cancel := context.WithTimeout(s.done, bulkTimeout)
 	defer cancel()
 	nodes := s.mirror.nodes
-	found, err := do(ctx, s, l, func(c *zk.Conn) (map[string]store.Entry, error) { return s.fetch(ctx, c, dirty, nodes) })
+	found, err := do(ctx, s, l, func(l *link) (map[string]store.Entry, error) { return s.fetch(ctx, l.conn, dirty, nodes) })
 	if err != nil {
 		return nil, err
 	}

@@ -156,14 +156,14 @@ func (s *Store) begin(ctx context.Context) (_ context.Context, end func(), err e
 
 // do runs requests on a link and waits for them, but not longer than ctx or the link last. The caller's call
 // is counted, so that Close waits for what do leaves behind.
-func do[T any](ctx context.Context, s *Store, l *link, requests func(c *zk.Conn) (T, error)) (T, error) {
+func do[T any](ctx context.Context, s *Store, l *link, requests func(l *link) (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error
 	}
 	answers := make(chan answer, 1)
 	s.running.Go(func() {
-		v, err := requests(l.conn)
+		v, err := requests(l)
 		answers <- answer{v, err}
 	})
 	var none T
@@ -178,7 +178,7 @@ func do[T any](ctx context.Context, s *Store, l *link, requests func(c *zk.Conn)
 }
 
 // read is do for requests that change nothing: they are repeated on the next link if theirs breaks.
-func read[T any](ctx context.Context, s *Store, requests func(c *zk.Conn) (T, error)) (T, error) {
+func read[T any](ctx context.Context, s *Store, requests func(l *link) (T, error)) (T, error) {
 	for {
 		l, err := s.current(ctx)
 		if err != nil {
@@ -248,8 +248,7 @@ func cmpErr(first, err error) error {
 	return err
 }
 
-// Get implements store.Store. ZooKeeper's sync, which makes it see every acknowledged write, is not voted on:
-// a leader that was replaced and does not know yet may answer with what it has for up to its syncLimit.
+// Get implements store.Store.
 func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
 	if err := store.ValidKey(key); err != nil {
 		return store.Entry{}, err
@@ -259,11 +258,11 @@ func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
 		return store.Entry{}, err
 	}
 	defer end()
-	e, err := read(ctx, s, func(c *zk.Conn) (store.Entry, error) {
-		if _, err := c.Sync(s.cfg.Root); err != nil {
+	e, err := read(ctx, s, func(l *link) (store.Entry, error) {
+		if err := l.barrier(s.barrier()); err != nil {
 			return store.Entry{}, err
 		}
-		data, stat, err := c.Get(s.node(key))
+		data, stat, err := l.conn.Get(s.node(key))
 		if err != nil {
 			return store.Entry{}, err
 		}
@@ -289,20 +288,20 @@ func (s *Store) List(ctx context.Context, prefix string) ([]store.Entry, error) 
 		return nil, err
 	}
 	defer end()
-	entries, err := read(ctx, s, func(c *zk.Conn) ([]store.Entry, error) { return s.list(ctx, c, prefix) })
+	entries, err := read(ctx, s, func(l *link) ([]store.Entry, error) { return s.list(ctx, l, prefix) })
 	if err != nil {
 		return nil, fmt.Errorf("list %q: %w", prefix, err)
 	}
 	return entries, nil
 }
 
-func (s *Store) list(ctx context.Context, c *zk.Conn, prefix string) ([]store.Entry, error) {
-	if _, err := c.Sync(s.cfg.Root); err != nil {
+func (s *Store) list(ctx context.Context, l *link, prefix string) ([]store.Entry, error) {
+	if err := l.barrier(s.barrier()); err != nil {
 		return nil, err
 	}
 	names := make([][]string, buckets)
 	err := each(buckets, func(i int) (err error) {
-		names[i], _, err = c.Children(s.bucket(i))
+		names[i], _, err = l.conn.Children(s.bucket(i))
 		return cmpErr(ctx.Err(), err)
 	})
 	if err != nil {
@@ -317,7 +316,7 @@ func (s *Store) list(ctx context.Context, c *zk.Conn, prefix string) ([]store.En
 	slices.Sort(keys)
 	found := make([]store.Entry, len(keys))
 	err = each(len(keys), func(i int) error {
-		data, stat, err := c.Get(s.node(keys[i]))
+		data, stat, err := l.conn.Get(s.node(keys[i]))
 		if errors.Is(err, zk.ErrNoNode) {
 			return ctx.Err()
 		}
