@@ -34,11 +34,12 @@ func (c *Core) repaired(e Repaired) {
 		if s.want.Engine != e.Engine || s.want.Owner != e.Owner {
 			continue
 		}
+		was := s.status()
 		s.repaired += int64(e.Count)
 		if e.Err != nil && s.err == "" {
 			s.err, s.retryAt = e.Err.Error(), c.now.Add(retryEvery)
 		}
-		c.dirty = true
+		c.dirty = c.dirty || was != s.status()
 	}
 }
 

@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/clock"
+	"github.com/understudy-ha/understudy/hostnet"
+	"github.com/understudy-ha/understudy/lead"
+	"github.com/understudy-ha/understudy/steward"
+)
+
+// eventQueue is how many events wait for the loop. When it is full, who brings the next one waits.
+const eventQueue = 256
+
+// loop drives the steward and carries out its effects.
+type loop struct {
+	cfg     Config
+	id      *identity
+	disk    *disk
+	engines *engines
+	life    string
+	core    *steward.Core
+	log     *slog.Logger
+	peers   *peers
+
+	events  chan steward.Event
+	done    chan struct{}     // closed when run has ended
+	said    map[string]string // what was last logged of a section
+	pending []steward.Event // answers of engines, taken before anything else
+	again   time.Duration
+
+	mu       sync.Mutex
+	sessions map[uint64]*session
+	lastID   uint64
+	asked    map[uint64]chan steward.Answer // promises that others wait for
+}
+
+func newLoop(cfg Config, id *identity, d *disk, e *engines, life string) *loop {
+	l := &loop{cfg: cfg, id: id, disk: d, engines: e, life: life, log: cfg.Log, peers: newPeers(id),
+		events: make(chan steward.Event, eventQueue), done: make(chan struct{}), said: map[string]string{}, sessions: map[uint64]*session{}, asked: map[uint64]chan steward.Answer{}}
+	d.stored = func(s steward.Stored) { l.post(s) }
+	return l
+}
+
+// run steps until ctx ends. Nothing in it waits for the disk or the network.
+func (l *loop) run(ctx context.Context) error {
+	defer l.peers.close()
+	defer close(l.done)
+	l.settle()
+	l.engines.roles.setReady()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev := <-l.events:
+			l.step(ev)
+		case <-timer.C:
+			l.step(steward.Wake{})
+		}
+		timer.Reset(l.again)
+	}
+}
+
+func (l *loop) step(ev steward.Event) {
+	l.pending = append(l.pending, ev)
+	l.settle()
+}
+
+// settle steps until no engine has anything more to say.
+func (l *loop) settle() {
+	for len(l.pending) > 0 {
+		ev := l.pending[0]
+		l.pending = l.pending[1:]
+		var effects []steward.Effect
+		effects, l.again = l.core.Step(clock.System(), ev)
+		l.perform(effects)
+	}
+}
+
+// perform carries out effects in their order.
+func (l *loop) perform(effects []steward.Effect) {
+	for _, e := range effects {
+		switch e := e.(type) {
+		case steward.Store:
+			l.disk.store(e)
+		case steward.StoreGrants:
+			l.disk.storeGrants(e.Grants)
+		case steward.Apply:
+			err := l.engines.apply(e.Section, e.Valid)
+			l.tell(e.Section, err)
+			l.pending = append(l.pending, steward.Applied{N: e.N, Engine: e.Section.Engine, Owner: e.Section.Owner, Err: err})
+		case steward.Renew:
+			if err := l.engines.addresses.Renew(e.Owner, e.Valid); err != nil {
+				l.log.Warn("addresses not renewed", "owner", e.Owner, "err", err)
+			}
+		case steward.Drop:
+			err := l.engines.addresses.Set(e.Owner, nil, 0)
+			l.log.Warn("grant is over; addresses given up", "owner", e.Owner, "err", err)
+			l.pending = append(l.pending, steward.Dropped{Owner: e.Owner, Err: err})
+		case steward.Sweep:
+			if err := l.engines.sweep(e.Routes); err != nil {
+				l.log.Warn("what an earlier life left was not removed", "err", err)
+			}
+		case steward.Ask:
+			l.peers.ask(e, l.id.timing().TickEvery(), l.post)
+		case steward.Answer:
+			l.answer(e)
+		default:
+			l.send(e)
+		}
+	}
+}
+
+// post brings an event to the loop from another goroutine.
+func (l *loop) post(ev steward.Event) {
+	select {
+	case l.events <- ev:
+	case <-l.done:
+	}
+}
+
+// tell logs how a section was taken, once.
+func (l *loop) tell(s api.Section, err error) {
+	text := fmt.Sprint(s.Generation, err)
+	if key := lead.SectionKey(s.Engine, s.Owner); l.said[key] != text {
+		l.said[key] = text
+		level, what := slog.LevelInfo, "section applied"
+		if err != nil {
+			level, what = slog.LevelWarn, "section not applied"
+		}
+		l.log.Log(context.Background(), level, what, "engine", s.Engine, "owner", s.Owner, "generation", s.Generation, "err", err)
+	}
+}
+
+// How often the kernel is compared with what is wanted: after a change at most every settleTime, and now and then anyway.
+const (
+	settleTime  = 20 * time.Millisecond
+	repairEvery = 5 * time.Second
+)
+
+// watchKernel puts right what others change.
+func (l *loop) watchKernel(ctx context.Context) error {
+	for ctx.Err() == nil {
+		changes, err := l.engines.net.Watch(ctx, l.engines.routes.Wants)
+		if err != nil {
+			return err
+		}
+		for l.awaitChange(ctx, changes) {
+			l.repair(api.EngineRoutes, l.engines.routes.Repair)
+			l.repair(api.EngineAddresses, l.engines.addresses.Repair)
+			sleep(ctx, settleTime)
+		}
+	}
+	return nil
+}
+
+// awaitChange tells whether to look at the kernel; false means that the watch ended.
+func (l *loop) awaitChange(ctx context.Context, changes <-chan struct{}) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case _, open := <-changes:
+		if !open {
+			return false
+		}
+	case <-time.After(repairEvery):
+	}
+	return true
+}
+
+func (l *loop) repair(engine string, f func() (map[string]int, error)) {
+	counts, err := f()
+	failed := hostnet.ByOwner(err)
+	for owner, n := range counts {
+		l.log.Warn("the kernel was changed by others and put right", "engine", engine, "owner", owner, "changes", n)
+		l.post(steward.Repaired{Engine: engine, Owner: owner, Count: n, Err: failed[owner]})
+		delete(failed, owner)
+	}
+	for owner, err := range failed {
+		l.post(steward.Repaired{Engine: engine, Owner: owner, Err: err})
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
