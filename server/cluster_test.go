@@ -413,6 +413,11 @@ func TestClusterRefusesStrangers(t *testing.T) {
 	if err := session(a.cert, "router"); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "deleted") {
 		t.Errorf("a deleted node: %v", err)
 	}
+	tr.eventually("the deleted node's sessions end", func() bool {
+		var st api.ClusterStatus
+		err := tr.admin.Call(ctx, "GET", "/v1/status", nil, "", nil, &st)
+		return err == nil && len(st.Agents) == 0
+	})
 	audit, err := os.ReadFile(filepath.Join(tr.dir, "c1", "audit", "audit.log"))
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ type session struct {
 	id     uint64
 	out    chan *wire.ToAgent
 	cancel context.CancelFunc
+	opened time.Time
 
 	// telling orders what the loop hears of the session: nothing comes after its end.
 	telling sync.Mutex
@@ -50,7 +51,7 @@ func (ss *sessions) open(ctx context.Context, node string) (*session, context.Co
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.lastID++
-	s := &session{node: node, id: ss.lastID, out: make(chan *wire.ToAgent, sessionQueue), cancel: cancel}
+	s := &session{node: node, id: ss.lastID, out: make(chan *wire.ToAgent, sessionQueue), cancel: cancel, opened: time.Now()}
 	if old := ss.byNode[node]; old != nil {
 		old.cancel()
 	}

@@ -18,9 +18,11 @@ const nodeStatusEvery = time.Second
 
 func cut(node string) (tenant, name string, ok bool) { return strings.Cut(node, "/") }
 
-// watchNodes keeps the statuses of nodes up to date while this controller leads.
+// watchNodes ends the sessions of nodes that were deleted, and keeps the statuses of the others up to date while this
+// controller leads.
 func (rt *runtime) watchNodes(ctx context.Context) {
 	for sleep(ctx, nodeStatusEvery) == nil {
+		rt.sessions.dropDeleted()
 		leading, epoch := rt.leading()
 		if !leading {
 			continue
@@ -30,6 +32,23 @@ func (rt *runtime) watchNodes(ctx context.Context) {
 				slog.Debug("write the status of a node", "node", o.Head().Ref(), "err", err)
 				break // the store is away, or somebody else leads
 			}
+		}
+	}
+}
+
+// deletedAfter is how long a session may be older than what the watch shows of its node.
+const deletedAfter = 2 * time.Second
+
+// dropDeleted ends the sessions of nodes that are not there any more. Their certificates open no other.
+func (ss *sessions) dropDeleted() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for name, s := range ss.byNode {
+		tenant, node, _ := cut(name)
+		ref := api.Ref{Kind: api.KindNode, Tenant: tenant, Name: node}
+		if time.Since(s.opened) > deletedAfter && ss.rt.s.hub.entry(api.ObjectKey(ref)).Rev == 0 {
+			slog.Info("node was deleted; its session ends", "node", name)
+			s.cancel()
 		}
 	}
 }
