@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/understudy-ha/understudy/agent"
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/wire"
 )
 
 // agentFlags are what an agent is told; the rest it learns when it enrols.
@@ -25,7 +28,10 @@ func agentVerb(c *console) *cobra.Command {
 		Long: `Run the agent of this host until it is interrupted; needs root.
 
 The first start needs --controllers and --token, which "understudy token create --node NAME" prints. Stopping, killing
-or upgrading an agent leaves the routes it made in place; addresses that it holds under a grant go when the grant ends.`,
+or upgrading an agent leaves the routes it made in place; addresses that it holds under a grant go when the grant ends.
+
+/healthz answers 200 when the agent has taken up what its directory says; /active answers 200 only while this node is also
+active, which is what a load balancer's probe wants; /active/ApplianceGroup/TENANT/NAME does so for one group.`,
 		Example: `  understudy agent --controllers 10.0.9.1:7443,10.0.9.2:7443 --token TOKEN
   understudy agent --peer-listen 10.0.9.4:9444`,
 		Args: args(),
@@ -54,6 +60,9 @@ func (c *console) agent(ctx context.Context, f agentFlags) error {
 	if f.controllers != "" {
 		cfg.Controllers = strings.Split(f.controllers, ",")
 	}
+	if err := checkAgent(cfg); err != nil {
+		return err
+	}
 	err := agent.Run(ctx, cfg)
 	if errors.Is(err, agent.ErrNotEnrolled) {
 		return usagef("%v", err)
@@ -61,15 +70,15 @@ func (c *console) agent(ctx context.Context, f agentFlags) error {
 	return err
 }
 
-// runAgent checks what the flags say, so that a refusal names the flag, and runs.
-func runAgent(ctx context.Context, cfg agent.Config) error {
+// checkAgent refuses what cannot work, naming the flag.
+func checkAgent(cfg agent.Config) error {
 	var bad api.Invalid
 	for _, a := range cfg.Controllers {
 		hostPort(&bad, "--controllers", a)
 	}
-	for flag, a := range map[string]string{"--health-listen": cfg.HealthListen, "--peer-listen": cfg.PeerListen, "--peer-address": cfg.PeerAddress} {
-		if a != "" {
-			hostPort(&bad, flag, a)
+	for _, f := range [][2]string{{"--health-listen", cfg.HealthListen}, {"--peer-listen", cfg.PeerListen}, {"--peer-address", cfg.PeerAddress}} {
+		if f[1] != "" {
+			hostPort(&bad, f[0], f[1])
 		}
 	}
 	if cfg.Token != "" {
@@ -77,17 +86,7 @@ func runAgent(ctx context.Context, cfg agent.Config) error {
 			bad.Add("--token", "a text that is none", `one from "understudy token create --node NAME", whole: it ends in "." and 64 hexadecimal digits`)
 		}
 	}
-	if err := bad.Err(); err != nil {
-		return err
-	}
-	if cfg.Dir == "" {
-		cfg.Dir = filepath.Join(defaultDir(), "agent")
-	}
-	err := agent.Run(ctx, cfg)
-	if errors.Is(err, agent.ErrNotEnrolled) {
-		return &usageError{err.Error()}
-	}
-	return err
+	return bad.Err()
 }
 
 func hostPort(bad *api.Invalid, flag, text string) {

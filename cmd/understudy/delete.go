@@ -64,10 +64,14 @@ func (c *console) refsToDelete(file string, given []string) ([]api.Ref, error) {
 func (c *console) deleteAll(cmd *cobra.Command, cl *client.Client, refs []api.Ref, dryRun bool) error {
 	done := []applied{}
 	for _, r := range refs {
+		a := applied{Kind: r.Kind, Tenant: r.Tenant, Name: r.Name, Action: "deleted", DryRun: dryRun}
 		if err := cl.Delete(cmd.Context(), r.Kind, r.Tenant, r.Name, dryRun); err != nil {
-			return err
+			if !dryRun || len(done) == 0 || exitCode(err) != exitConflict {
+				return err
+			}
+			a.Note = "if what this file deletes before it is gone: " + err.Error()
 		}
-		done = append(done, applied{Kind: r.Kind, Tenant: r.Tenant, Name: r.Name, Action: "deleted", DryRun: dryRun})
+		done = append(done, a)
 		if !c.json {
 			c.print("%s", done[len(done)-1].line(c))
 		}

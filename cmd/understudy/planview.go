@@ -37,36 +37,37 @@ func viewPlan(p api.Plan) planView {
 	return v
 }
 
-// criticalSteps walks back from the step that ends last: each step began when one that it waited for was done.
+// criticalSteps walks back from the steps that end last: each began when one that it waited for was done.
 func criticalSteps(steps []api.Step, ends map[string]time.Duration, take func(api.Step) time.Duration) map[string]bool {
-	var cur *api.Step
-	for i := range steps {
-		if cur == nil || ends[steps[i].ID] > ends[cur.ID] {
-			cur = &steps[i]
-		}
+	var total time.Duration
+	for _, end := range ends {
+		total = max(total, end)
 	}
 	critical := map[string]bool{}
-	for cur != nil {
-		critical[cur.ID] = true
-		cur = waitedFor(steps, *cur, ends, ends[cur.ID]-take(*cur), critical)
+	var walk func(s api.Step)
+	walk = func(s api.Step) {
+		if critical[s.ID] {
+			return
+		}
+		critical[s.ID] = true
+		start := ends[s.ID] - take(s)
+		for _, other := range steps {
+			if start > 0 && ends[other.ID] == start && waitsFor(s, other) {
+				walk(other)
+			}
+		}
+	}
+	for _, s := range steps {
+		if ends[s.ID] == total && total > 0 {
+			walk(s)
+		}
 	}
 	return critical
 }
 
-// waitedFor finds the step whose end let s begin at start.
-func waitedFor(steps []api.Step, s api.Step, ends map[string]time.Duration, start time.Duration, seen map[string]bool) *api.Step {
-	if start <= 0 {
-		return nil
-	}
-	for i := range steps {
-		other := &steps[i]
-		needed := slices.Contains(s.Needs, other.ID)
-		locked := s.Lock != "" && other.Lock == s.Lock && other.ID != s.ID
-		if ends[other.ID] == start && (needed || locked) && !seen[other.ID] {
-			return other
-		}
-	}
-	return nil
+// waitsFor tells whether s cannot begin before other is done, by its needs or by the lock they share.
+func waitsFor(s, other api.Step) bool {
+	return slices.Contains(s.Needs, other.ID) || s.Lock != "" && other.Lock == s.Lock && other.ID != s.ID
 }
 
 // stepWhat says in words what a step does.

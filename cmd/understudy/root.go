@@ -19,31 +19,21 @@ Start with:
 
 ` + exitHelp
 
-// verbs lists every verb, in the order of the help.
-func verbs(c *console) []*cobra.Command {
-	return []*cobra.Command{
-		serverVerb(c),
-		clusterVerb(c),
-		statusVerb(c),
-		applyVerb(c),
-		getVerb(c),
-		describeVerb(c),
-		deleteVerb(c),
-		watchVerb(c),
-		eventsVerb(c),
-		planVerb(c),
-		failoverVerb(c),
-		pauseVerb(c),
-		resumeVerb(c),
-		historyVerb(c),
-		jobsVerb(c),
-		doctorVerb(c),
-		tokenVerb(c),
-		auditVerb(c),
-		importVerb(c),
-		armsimVerb(c),
-		versionVerb(c),
-		labVerb(c),
+// group is a part of the help.
+type group struct {
+	id, title string
+	verbs     []*cobra.Command
+}
+
+// groups lists every verb, in the order of the help.
+func groups(c *console) []group {
+	return []group{
+		{"run", "Run it:", []*cobra.Command{serverVerb(c), agentVerb(c), clusterVerb(c), statusVerb(c)}},
+		{"say", "Say what there is, and see it:", []*cobra.Command{applyVerb(c), getVerb(c), describeVerb(c), watchVerb(c), deleteVerb(c), importVerb(c)}},
+		{"move", "Move:", []*cobra.Command{planVerb(c), failoverVerb(c), pauseVerb(c), resumeVerb(c), jobsVerb(c)}},
+		{"look", "Look after it:", []*cobra.Command{doctorVerb(c), eventsVerb(c), historyVerb(c), tokenVerb(c), auditVerb(c)}},
+		{"rehearse", "Rehearse:", []*cobra.Command{labVerb(c), armsimVerb(c)}},
+		{"self", "About this program:", []*cobra.Command{docsVerb(c), versionVerb(c)}},
 	}
 }
 
@@ -67,7 +57,15 @@ func newRoot(c *console) *cobra.Command {
 	flags.StringVar(&c.config, "config", "", "client.yaml: where the controllers are and who asks (default: $UNDERSTUDY_CONFIG, or client.yaml in $UNDERSTUDY_DIR, ~/.understudy or /var/lib/understudy)")
 	flags.StringVarP(&c.tenant, "tenant", "n", "", `tenant that is meant; "*" in lists: every tenant (default: the credential's own)`)
 	flags.BoolVar(&c.json, "json", false, "answer as JSON; refusals too, on standard error")
-	root.AddCommand(verbs(c)...)
+	cobra.EnableCommandSorting = false
+	for _, g := range groups(c) {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, v := range g.verbs {
+			v.GroupID = g.id
+			root.AddCommand(v)
+		}
+	}
+	root.SetHelpCommandGroupID("self")
 	finish(root)
 	return root
 }
