@@ -19,7 +19,7 @@ import (
 
 // refusalsPerSecond is how many refusals are written singly; those beyond are counted in one line, so that nobody fills
 // the disk by knocking.
-const refusalsPerSecond = 50
+const refusalsPerSecond = 20
 
 // Audit is one controller's record of who did what: a file of JSON lines, each carrying the hash of the line before,
 // so that a line that was changed, taken out or put in shows. It is safe for concurrent use.

@@ -407,8 +407,28 @@ func TestClusterRefusesStrangers(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", name, c.err, c.want)
 		}
 	}
+	renew := func(cert *pki.Holder) (*wire.EnrolReply, error) {
+		key, err := pki.NewKey()
+		if err != nil {
+			return nil, err
+		}
+		csr, err := pki.NewCSR(key)
+		if err != nil {
+			return nil, err
+		}
+		return wire.NewEnrolmentClient(dial(t, a.ca, cert, addr)).Enrol(ctx, &wire.EnrolRequest{Csr: csr})
+	}
+	if r, err := renew(a.cert); err != nil || r.Node != "router" || len(r.Certificate) == 0 {
+		t.Errorf("renewal: %v, %v", r, err)
+	}
+	if _, err := renew(nil); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("renewal without a certificate: %v", err)
+	}
 	if err := tr.admin.Delete(ctx, api.KindNode, "", "router", false); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := renew(a.cert); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("renewal of a deleted node: %v", err)
 	}
 	if err := session(a.cert, "router"); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "deleted") {
 		t.Errorf("a deleted node: %v", err)

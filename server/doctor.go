@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/understudy-ha/understudy/api"
@@ -144,10 +145,9 @@ func (s *Server) getDoctor(c *call) error {
 	if err != nil {
 		return err
 	}
-	for _, o := range groups {
-		g := o.(*api.ApplianceGroup)
+	for i, found := range s.checkAll(c.r.Context(), groups) {
+		g := groups[i].(*api.ApplianceGroup)
 		name := g.Metadata.Tenant + "/" + g.Metadata.Name
-		found := s.check(c.r.Context(), g)
 		for _, f := range found {
 			report.Findings = append(report.Findings, api.DoctorFinding{Code: f.Code, Severity: f.Severity, Subject: g.Ref().String(), Resource: f.Resource, Message: f.Message, Blocks: f.Blocks})
 		}
@@ -160,6 +160,30 @@ func (s *Server) getDoctor(c *call) error {
 	}
 	writeJSON(c.w, http.StatusOK, report)
 	return nil
+}
+
+// doctorTimeout bounds one answer of doctor, and doctorParallel is how many groups it looks at at once.
+const (
+	doctorTimeout  = 25 * time.Second
+	doctorParallel = 8
+)
+
+// checkAll checks groups side by side and gives the findings in their order.
+func (s *Server) checkAll(ctx context.Context, groups []api.Object) [][]cloud.Finding {
+	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
+	defer cancel()
+	found := make([][]cloud.Finding, len(groups))
+	room := make(chan struct{}, doctorParallel)
+	var work sync.WaitGroup
+	for i, o := range groups {
+		work.Go(func() {
+			room <- struct{}{}
+			defer func() { <-room }()
+			found[i] = s.check(ctx, o.(*api.ApplianceGroup))
+		})
+	}
+	work.Wait()
+	return found
 }
 
 // checkCluster looks at the control plane itself.
