@@ -28,8 +28,9 @@ type checker struct {
 	running []string
 	// succeeded holds "job step" of every effect that was carried out.
 	succeeded map[string]bool
-	// newest is, by node, the newest token admitted; sections by node and section.
-	newest   map[string]api.Token
+	// newest is, by node, the newest token that an agent began to apply; begun the same by node and section.
+	newest, begun map[string]api.Token
+	// sections is, by node and section, the newest generation that took effect.
 	sections map[string]int64
 	// went is when a box last went up or down.
 	went map[*box]time.Duration
@@ -61,7 +62,7 @@ type generation struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, asked: map[askedKey]asked{}, active: map[generation]string{}, jobs: map[string]*api.Job{}, since: map[string]time.Duration{},
-		succeeded: map[string]bool{}, newest: map[string]api.Token{}, sections: map[string]int64{}, went: map[*box]time.Duration{}}
+		succeeded: map[string]bool{}, newest: map[string]api.Token{}, begun: map[string]api.Token{}, sections: map[string]int64{}, went: map[*box]time.Duration{}}
 }
 
 // issued looks at an effect when the core gives it, before anything can delay it.

@@ -9,22 +9,26 @@ import (
 	"github.com/understudy-ha/understudy/lead"
 )
 
-// admitted looks at a push when an agent lets it in: nobody may have led after its sender, and nothing older may
-// follow anything newer.
-func (c *checker) admitted(n *node, t api.Token, sections []api.Section) {
+// applies looks at a section that an agent gives its engine for the first time: nobody may have led after its sender,
+// and nothing older may follow anything newer. What it gives again, after a failure or a crash, it had let in before.
+func (c *checker) applies(n *node, s api.Section) {
+	section := lead.SectionKey(s.Engine, s.Owner)
+	t := n.seen.Sections[section].Token
+	key := n.name + " " + section
+	if last, ok := c.begun[key]; ok && last == t {
+		return
+	}
+	c.begun[key] = t
 	e := decode[lead.EpochDoc](c.w.store.get(lead.EpochKey).Value)
 	if last := c.newest[n.name]; lead.CompareClusters(t.ClusterID, last.ClusterID) == 0 && t.Epoch < last.Epoch {
-		c.w.violate(1, fmt.Sprintf("%s admits epoch %d after %d", n.name, t.Epoch, last.Epoch))
+		c.w.violate(1, fmt.Sprintf("%s applies epoch %d after %d", n.name, t.Epoch, last.Epoch))
 	}
 	c.newest[n.name] = t
 	if e.Epoch > t.Epoch {
-		c.w.violate(1, fmt.Sprintf("%s admits epoch %d while %s leads with %d", n.name, t.Epoch, e.Holder, e.Epoch))
+		c.w.violate(1, fmt.Sprintf("%s applies epoch %d while %s leads with %d", n.name, t.Epoch, e.Holder, e.Epoch))
 	}
-	for _, s := range sections {
-		key := n.name + " " + lead.SectionKey(s.Engine, s.Owner)
-		if s.Generation < c.sections[key] {
-			c.w.violate(1, fmt.Sprintf("%s admits generation %d of %s after %d", n.name, s.Generation, s.Owner, c.sections[key]))
-		}
+	if s.Generation < c.sections[key] {
+		c.w.violate(1, fmt.Sprintf("%s applies generation %d of %s after %d", n.name, s.Generation, s.Owner, c.sections[key]))
 	}
 }
 

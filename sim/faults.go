@@ -71,6 +71,8 @@ type faults struct {
 	// freeze is a controller that stops between deciding and acting the next time it has something to do.
 	freeze *host
 	frozen time.Duration // for how long
+	// freezeAgent is the same for an agent.
+	freezeAgent *node
 	// refusing counts the faults that make agents fail to apply.
 	refusing int
 	forced   int
@@ -234,6 +236,15 @@ func (f *faults) freezeBeforeEffects(h *host) bool {
 	f.freeze = nil
 	f.stop(h.m, paused, min(f.frozen, max(f.w.calm-f.w.now, 0)))
 	return h.m.power != running
+}
+
+func (f *faults) freezeNode(n *node) bool {
+	if f.freezeAgent != n || n.m.power != running {
+		return false
+	}
+	f.freezeAgent = nil
+	f.stop(n.m, paused, f.lasts(500*time.Millisecond, 2*f.w.timing.TTL))
+	return n.m.power != running
 }
 
 // applyFails tells whether an agent's kernel refuses now.

@@ -35,7 +35,9 @@ func (f *faults) random() {
 	case 5:
 		f.crashNode(n)
 	case 6:
-		f.stop(n.m, paused, f.lasts(500*time.Millisecond, 15*time.Second))
+		if f.freezeAgent = n; w.chance(0.5) {
+			f.stop(n.m, paused, f.lasts(500*time.Millisecond, 2*w.timing.TTL))
+		}
 	case 7:
 		f.suspendNode(n)
 	case 8:

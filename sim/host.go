@@ -3,7 +3,6 @@ package sim
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/understudy-ha/understudy/cloud"
 	"github.com/understudy-ha/understudy/controller"
 	"github.com/understudy-ha/understudy/health"
+	"github.com/understudy-ha/understudy/steward"
 	"github.com/understudy-ha/understudy/store"
 )
 
@@ -121,12 +121,16 @@ func (h *host) do(e controller.Effect) {
 		h.tell(e)
 	case controller.Echo:
 		if s := h.session(e.Session); s != nil {
-			s.down.send(func() { s.a.receive(s, echoMsg{e.Seq, e.Life, e.Epoch, slices.Clone(e.Renews)}) })
+			s.down.send(func() {
+				s.a.receive(s, steward.Echoed{Session: s.id, Life: e.Life, Seq: e.Seq, Cluster: clusterID, Epoch: e.Epoch, Renews: e.Renews})
+			})
 		}
 	case controller.Push:
 		if s := h.session(e.Session); s != nil {
 			h.w.note(h.m.name, "push", e.Node, strconv.FormatInt(e.Token.Epoch, 10), strconv.FormatInt(e.Token.Generation, 10))
-			s.down.send(func() { s.a.receive(s, pushMsg{e.ID, e.Token, e.Tick, e.Life, e.Sections}) })
+			s.down.send(func() {
+				s.a.receive(s, steward.Pushed{Session: s.id, ID: e.ID, Token: e.Token, Life: e.Life, Tick: e.Tick, Sections: e.Sections})
+			})
 		}
 	case controller.Execute:
 		h.execute(e)

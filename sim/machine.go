@@ -34,6 +34,8 @@ type machine struct {
 	drift float64
 	// setBack and slept are when the time of day was last set back, and when the machine last was suspended.
 	setBack, slept time.Duration
+	// asleep goes on when a suspension ends.
+	asleep []func()
 }
 
 var epoch = time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -71,6 +73,12 @@ func (m *machine) setPower(p power) {
 		return
 	}
 	m.now()
+	if m.power == suspended {
+		for _, f := range m.asleep {
+			m.w.after(0, f)
+		}
+		m.asleep = nil
+	}
 	m.power = p
 	m.w.note(m.name, p.String())
 	if p == off {

@@ -1,18 +1,18 @@
 package sim
 
 import (
-	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/clock"
 	"github.com/understudy-ha/understudy/controller"
-	"github.com/understudy-ha/understudy/lead"
+	"github.com/understudy-ha/understudy/steward"
 )
 
-// node is a machine with an agent: a router, or an appliance.
+// node is a machine with an agent, a router or an appliance: the product's steward, and around it what package
+// agent does with goroutines, a disk and a kernel.
 type node struct {
 	w    *world
 	m    *machine
@@ -20,97 +20,49 @@ type node struct {
 	at   place
 	box  *box // of an appliance; nil for a router
 
-	gate     *lead.Gate
-	holder   *lead.Holder
+	core     *steward.Core
 	lifeID   string
-	seq      uint64
-	sent     map[uint64]clock.Instant
-	sessions []*session
-	asks     map[string]*ask
+	sessions []*session // by controller
+	pending  []steward.Event
+	stepped  clock.Instant // the time of the last step
+
+	wakeDue time.Duration // on the machine's clock
+	armed   time.Duration // when the timer comes that is set; 0: none
+	wakeSeq int
+
+	asked  map[uint64]func(promised bool)
+	lastID uint64
 
 	disk   disk
 	kernel kernel
+	// seen is the newest state the steward asked to store: it tells the token of what it applies.
+	seen steward.State
 	// waking: the machine was suspended, and the process has not run since.
 	waking bool
 }
 
 // disk outlives the process and the machine's boots.
 type disk struct {
-	gate     lead.GateState
-	sections []api.SectionStatus
-	grants   []grant
-	boot     int // of grants
-}
-
-type grant struct {
-	owner string
-	from  clock.Instant
-}
-
-// kernel outlives the process and ends with the boot.
-type kernel struct {
-	boot   int
-	routes []owned[api.KernelRoute]
-	held   []owned[api.HeldAddress]
-}
-
-type owned[T any] struct {
-	owner string
-	items []T
-}
-
-func put[T any](list []owned[T], owner string, items []T) []owned[T] {
-	i := slices.IndexFunc(list, func(o owned[T]) bool { return o.owner == owner })
-	if i < 0 {
-		return append(list, owned[T]{owner, items})
-	}
-	list[i].items = items
-	return list
-}
-
-func of[T any](list []owned[T], owner string) []T {
-	for _, o := range list {
-		if o.owner == owner {
-			return o.items
-		}
-	}
-	return nil
-}
-
-type echoMsg struct {
-	seq    uint64
-	life   string
-	epoch  int64
-	renews []string
-}
-
-type pushMsg struct {
-	id       uint64
-	token    api.Token
-	tick     uint64
-	life     string
-	sections []api.Section
-}
-
-// ask is a round of promises for one owner.
-type ask struct {
-	at   clock.Instant
-	need []string
+	state  *steward.State
+	grants steward.Grants
 }
 
 func (a *node) start() {
 	a.m.setPower(running)
 	a.lifeID = a.name + "#" + strconv.Itoa(a.m.life)
-	a.gate = lead.NewGate(a.w.timing, a.disk.gate)
-	a.holder = lead.NewHolder(a.w.timing, a.m.now())
-	if a.disk.boot == a.kernel.boot {
-		for _, g := range a.disk.grants {
-			a.holder.Restore(g.owner, g.from)
-		}
-	}
-	a.seq, a.sent, a.asks = 0, map[uint64]clock.Instant{}, map[string]*ask{}
 	a.sessions = make([]*session, len(a.w.hosts))
-	a.tick()
+	a.asked, a.pending, a.armed = map[uint64]func(bool){}, nil, 0
+	a.wakeSeq++
+	a.kernel.begin()
+	a.waking = false
+	a.stepped = a.m.now()
+	if a.disk.state != nil {
+		a.seen = *a.disk.state
+	}
+	var effects []steward.Effect
+	a.core, effects = steward.New(steward.Config{Timing: a.w.timing, Life: a.lifeID, Boot: strconv.Itoa(a.kernel.boot)}, a.stepped, a.disk.state, a.disk.grants)
+	a.perform(effects)
+	a.step(steward.Wake{})
 	for _, h := range a.w.hosts {
 		a.redial(h)
 	}
@@ -123,6 +75,7 @@ func (a *node) crash() {
 	}
 }
 
+// redial opens a session to a controller, trying until there is one.
 func (a *node) redial(h *host) {
 	a.m.after(a.w.between(100*time.Millisecond, 1200*time.Millisecond), func(bool) {
 		if a.sessions[h.index] == nil {
@@ -134,173 +87,203 @@ func (a *node) redial(h *host) {
 	})
 }
 
-func (a *node) opened(s *session) {
-	s.toHost(controller.AgentHello{Node: a.name, Session: s.id, Life: a.lifeID, Version: "sim", PeerAddress: a.name,
-		Sections: slices.Clone(a.disk.sections), Holds: a.holds()})
-}
+func (a *node) opened(s *session) { a.step(steward.Opened{Session: s.id}) }
 
 func (a *node) closed(s *session) {
 	if a.sessions[s.h.index] == s {
 		a.sessions[s.h.index] = nil
+		a.step(steward.Closed{Session: s.id})
 		a.redial(s.h)
 	}
 }
 
-func (a *node) holds() []string {
-	var out []string
-	for owner := range a.holder.Grants() {
-		out = append(out, owner)
-	}
-	slices.Sort(out)
-	return out
-}
-
-// turn drops what has run out; it comes first in every step.
-func (a *node) turn() {
-	a.waking = false
-	now := a.m.now()
-	expired := a.holder.Expired(now)
-	slices.Sort(expired)
-	for _, owner := range expired {
-		a.w.note(a.m.name, "expired", owner)
-		a.take(owner, nil)
-	}
-	if len(expired) > 0 {
-		a.report()
-	}
-}
-
-func (a *node) tick() {
-	a.turn()
-	a.seq++
-	a.sent[a.seq] = a.m.now()
-	delete(a.sent, a.seq-64)
-	for _, s := range a.sessions {
-		if s != nil {
-			s.toHost(controller.AgentTick{Node: a.name, Session: s.id, Life: a.lifeID, Seq: a.seq})
-		}
-	}
-	a.m.after(a.w.timing.TickEvery(), func(bool) { a.tick() })
-	a.arm()
-}
-
-// arm makes sure that a step comes when the first grant ends.
-func (a *node) arm() {
-	now := a.m.now()
-	for _, owner := range a.holds() {
-		left := a.w.timing.Hold() - now.AtMostSince(a.holder.Grants()[owner])
-		if left < a.w.timing.TickEvery() {
-			a.m.after(max(left, 0), func(bool) { a.turn() })
-		}
-	}
-}
-
-func (a *node) receive(s *session, msg any) {
+// receive gives the process what came down a session, unless the session is another by then.
+func (a *node) receive(s *session, ev steward.Event) {
 	a.m.do(s.aLife, func(bool) {
-		if a.sessions[s.h.index] != s {
-			return
-		}
-		a.turn()
-		switch msg := msg.(type) {
-		case echoMsg:
-			if at, ok := a.sent[msg.seq]; ok && msg.life == a.lifeID {
-				a.holder.Echoed(at, msg.renews)
-				a.keep()
-			}
-		case pushMsg:
-			code, detail := a.push(msg)
-			a.w.note(a.m.name, "applied", code, detail)
-			s.toHost(controller.AgentApplied{Node: a.name, Session: s.id, Push: msg.id, Code: code, Detail: detail})
+		if a.sessions[s.h.index] == s {
+			a.step(ev)
 		}
 	})
 }
 
-func (a *node) push(msg pushMsg) (code, detail string) {
-	now := a.m.now()
-	at := a.sent[msg.tick]
-	if msg.life != a.lifeID {
-		at = clock.Instant{}
-	}
-	if err := a.gate.Admit(now, at, msg.token, true, msg.sections); err != nil {
-		for _, c := range []struct {
-			err  error
-			code string
-		}{{lead.ErrStaleTick, "stale-tick"}, {lead.ErrOldEpoch, "old-epoch"}, {lead.ErrOldCluster, "old-cluster"}, {lead.ErrOldGeneration, "old-generation"}} {
-			if errors.Is(err, c.err) {
-				return c.code, err.Error()
-			}
+// step takes an event, and then what the engines answer at once.
+func (a *node) step(ev steward.Event) {
+	a.waking = false
+	a.pending = append(a.pending, ev)
+	a.settle()
+}
+
+func (a *node) settle() {
+	for len(a.pending) > 0 && a.m.power == running {
+		ev := a.pending[0]
+		a.pending = a.pending[1:]
+		a.stepped = a.m.now()
+		effects, again := a.core.Step(a.stepped, ev)
+		a.wakeIn(again)
+		for _, e := range effects {
+			a.issued(e)
 		}
-		return "invalid", err.Error()
-	}
-	a.disk.gate = a.gate.State()
-	a.w.check.admitted(a, msg.token, msg.sections)
-	for _, s := range msg.sections {
-		if s.Engine == api.EngineAddresses && len(s.Addresses.Addresses) > 0 && a.holder.Grant(now, at, s.Owner) {
-			return "wait", "a promise stands"
+		if a.w.faults.freezeNode(a) {
+			a.m.do(a.m.life, func(bool) { a.perform(effects); a.settle() })
+			return
 		}
+		a.perform(effects)
 	}
-	for _, s := range msg.sections {
+}
+
+// issued looks at an effect when the steward gives it, before anything can delay it.
+func (a *node) issued(e steward.Effect) {
+	switch e := e.(type) {
+	case steward.Store:
+		a.seen = e.State
+	case steward.Apply:
+		a.w.check.applies(a, e.Section)
+	}
+}
+
+func (a *node) perform(effects []steward.Effect) {
+	for _, e := range effects {
+		a.do(e)
+	}
+}
+
+func (a *node) do(e steward.Effect) {
+	switch e := e.(type) {
+	case steward.Store:
+		a.store(e)
+	case steward.StoreGrants:
+		a.disk.grants = e.Grants
+	case steward.Apply:
+		err := a.apply(e.Section, a.remaining(e.Valid))
+		a.w.note(a.m.name, "applies", e.Section.Engine, e.Section.Owner, strconv.FormatInt(e.Section.Generation, 10), errText(err))
+		a.pending = append(a.pending, steward.Applied{N: e.N, Engine: e.Section.Engine, Owner: e.Section.Owner, Err: err})
+	case steward.Renew:
+		if left := a.remaining(e.Valid); left > 0 {
+			a.kernel.renew(a, e.Owner, left)
+		}
+	case steward.Drop:
+		a.w.note(a.m.name, "drops", e.Owner)
+		var err error
 		if a.w.faults.applyFails() {
-			return "failed", "the kernel refused"
+			err = errKernel
+		} else {
+			a.kernel.hold(a, e.Owner, nil, 0)
 		}
-		switch s.Engine {
-		case api.EngineRoutes:
-			a.kernel.routes = put(a.kernel.routes, s.Owner, s.Routes.Routes)
-		case api.EngineAddresses:
-			if len(s.Addresses.Addresses) == 0 {
-				a.holder.Release(s.Owner)
+		a.pending = append(a.pending, steward.Dropped{Owner: e.Owner, Err: err})
+	case steward.Sweep:
+		a.kernel.sweep(e.Routes)
+	case steward.Ask:
+		a.ask(e)
+	case steward.Answer:
+		if reply := a.asked[e.ID]; reply != nil {
+			delete(a.asked, e.ID)
+			reply(e.Promised)
+		}
+	case steward.SendHello:
+		if s := a.session(e.Session); s != nil {
+			s.hello(controller.AgentHello{Node: a.name, Session: s.id, Life: a.lifeID, Version: "sim", PeerAddress: a.name, Sections: e.Sections, Holds: e.Holds})
+		}
+	case steward.SendTick:
+		if s := a.session(e.Session); s != nil {
+			s.toHost(controller.AgentTick{Node: a.name, Session: s.id, Life: a.lifeID, Seq: e.Seq})
+		}
+	case steward.SendApplied:
+		a.w.note(a.m.name, "answers", strconv.FormatUint(e.Push, 10), e.Code, e.Detail)
+		if s := a.session(e.Session); s != nil {
+			s.toHost(controller.AgentApplied{Node: a.name, Session: s.id, Push: e.Push, Code: e.Code, Detail: e.Detail})
+		}
+	case steward.SendReport:
+		if s := a.session(e.Session); s != nil {
+			s.toHost(controller.AgentReport{Node: a.name, Session: s.id, Sections: e.Sections, Holds: e.Holds})
+		}
+	default:
+		a.w.violate(0, fmt.Sprintf("agent effect %T is not known to the simulator", e))
+	}
+}
+
+// remaining is what is left of a time that counted from the step, however late its effects are carried out.
+func (a *node) remaining(valid time.Duration) time.Duration {
+	return valid - a.m.now().AtMostSince(a.stepped)
+}
+
+func (a *node) session(id uint64) *session {
+	i := slices.IndexFunc(a.sessions, func(s *session) bool { return s != nil && s.id == id })
+	if i < 0 {
+		return nil
+	}
+	return a.sessions[i]
+}
+
+// store writes to the disk, which takes a moment, sometimes a long one. A crash meanwhile leaves the old state or the new.
+func (a *node) store(e steward.Store) {
+	w, life, state := a.w, a.m.life, e.State
+	d := w.between(500*time.Microsecond, 10*time.Millisecond)
+	if w.chance(w.faulty(0.01)) {
+		d = w.upTo(2 * time.Second)
+	}
+	w.after(d, func() {
+		if a.m.life == life || w.chance(0.5) && (a.disk.state == nil || a.m.life == life+1 && a.m.power == off) {
+			a.disk.state = &state
+		}
+		a.m.do(life, func(bool) { a.step(steward.Stored{N: e.N}) })
+	})
+}
+
+// wakeIn keeps one timer: one that is set for earlier asks for the rest when it comes.
+func (a *node) wakeIn(d time.Duration) {
+	a.wakeDue = a.m.now().Mono + d
+	if a.armed == 0 || a.armed > a.wakeDue {
+		a.arm()
+	}
+}
+
+func (a *node) arm() {
+	a.armed = a.wakeDue
+	a.wakeSeq++
+	seq := a.wakeSeq
+	a.m.timer(a.m.life, a.armed, func(bool) {
+		if seq != a.wakeSeq {
+			return
+		}
+		a.armed = 0
+		if a.m.now().Mono < a.wakeDue {
+			a.arm()
+			return
+		}
+		a.step(steward.Wake{})
+	})
+}
+
+// ask carries a question to another candidate and the answer back; late answers are dropped.
+func (a *node) ask(e steward.Ask) {
+	w, o, life, asked := a.w, a.w.nodeNamed(e.Address), a.m.life, a.w.now
+	a.w.note(a.m.name, "asks", e.Candidate, e.Owner)
+	if o == nil {
+		return
+	}
+	w.net.send(a.at, o.at, func() {
+		o.m.do(o.m.life, func(bool) {
+			o.lastID++
+			o.asked[o.lastID] = func(promised bool) {
+				w.note(o.m.name, "promises", a.name, strconv.FormatBool(promised))
+				w.net.send(o.at, a.at, func() {
+					a.m.do(life, func(bool) {
+						if w.now-asked <= w.timing.TickEvery() {
+							a.step(steward.Answered{Round: e.Round, Owner: e.Owner, Candidate: e.Candidate, Promised: promised})
+						}
+					})
+				})
 			}
-			a.take(s.Owner, s.Addresses.Addresses)
-		}
-		a.w.check.applied(a, s)
-		t := msg.token
-		t.Generation = s.Generation
-		a.mark(api.SectionStatus{Engine: s.Engine, Owner: s.Owner, Applied: t})
-	}
-	a.keep()
-	a.report()
-	return "ok", ""
+			o.step(steward.Asked{ID: o.lastID, Owner: e.Owner, Node: a.name})
+		})
+	})
 }
 
-func (a *node) mark(s api.SectionStatus) {
-	a.disk.sections = slices.DeleteFunc(a.disk.sections, func(o api.SectionStatus) bool { return o.Engine == s.Engine && o.Owner == s.Owner })
-	a.disk.sections = append(a.disk.sections, s)
-}
-
-// take makes the kernel hold exactly these addresses of the owner.
-func (a *node) take(owner string, addresses []api.HeldAddress) {
-	a.kernel.held = put(a.kernel.held, owner, addresses)
-	a.w.check.holders()
-}
-
-func (a *node) keep() {
-	a.disk.boot, a.disk.grants = a.kernel.boot, nil
-	for _, owner := range a.holds() {
-		a.disk.grants = append(a.disk.grants, grant{owner, a.holder.Grants()[owner]})
-	}
-}
-
-func (a *node) report() {
-	for _, s := range a.sessions {
-		if s != nil {
-			s.toHost(controller.AgentReport{Node: a.name, Session: s.id, Sections: slices.Clone(a.disk.sections), Holds: a.holds()})
+func (w *world) nodeNamed(name string) *node {
+	for _, n := range w.nodes {
+		if n.name == name {
+			return n
 		}
 	}
+	return nil
 }
-
-// holding tells whether the machine answers for an address now.
-func (a *node) holding(address string) bool {
-	if a.m.power == suspended || a.box != nil && !a.box.on {
-		return false
-	}
-	for _, o := range a.kernel.held {
-		for _, h := range o.items {
-			if h.Address == address {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func (a *node) routesOf(owner string) []api.KernelRoute { return of(a.kernel.routes, owner) }

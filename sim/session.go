@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/understudy-ha/understudy/controller"
+	"github.com/understudy-ha/understudy/steward"
 )
 
 // session is an agent's stream to one controller. Messages come in order; when it breaks, those under way are lost
@@ -93,4 +94,14 @@ func (w *world) sessionsLost(m *machine) {
 // toHost carries a message of the agent up the session.
 func (s *session) toHost(ev controller.Event) {
 	s.up.send(func() { s.h.receive(s.hLife, ev) })
+}
+
+// hello opens the session at the controller, which welcomes the agent.
+func (s *session) hello(ev controller.AgentHello) {
+	s.up.send(func() {
+		s.h.m.do(s.hLife, func(bool) {
+			s.down.send(func() { s.a.receive(s, steward.Welcomed{Session: s.id, Cluster: clusterID, Proven: true}) })
+			s.h.step(ev)
+		})
+	})
 }

@@ -59,6 +59,9 @@ func (f *Failure) String() string {
 	return fmt.Sprintf("invariant %d at %v: %s", f.Invariant, f.At, f.Text)
 }
 
+// clusterID of the only cluster there is.
+const clusterID = "1-sim"
+
 // faultsLast is how long faults happen, at least.
 const faultsLast = 30 * time.Minute
 
@@ -66,9 +69,10 @@ func newWorld(seed uint64, out io.Writer) *world {
 	w := &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x756e6465727374)), trace: newTrace(out), calm: faultsLast}
 	ttl := time.Duration(9+3*w.rng.IntN(3)) * time.Second
 	w.timing = lead.Timing{TTL: ttl, Margin: ttl/6 + w.upTo(ttl/3-ttl/6)}
-	// Holders stop at ttl−margin by their clocks and successors wait for ttl+margin by theirs: that is safe as long as
-	// no clock is off by margin/ttl or more.
-	w.skew.rate = 0.95 * float64(w.timing.Margin) / float64(ttl)
+	// Holders stop at ttl−margin by their clocks, a hung one's kernel up to late after that, and successors wait for
+	// ttl+margin by theirs: that is safe while (ttl−margin+late)·(1+rate) ≤ (ttl+margin)·(1−rate).
+	late := float64(time.Second + kernelLate)
+	w.skew.rate = 0.95 * (2*float64(w.timing.Margin) - late) / (2*float64(ttl) + late)
 	w.skew.wall = 20 * time.Second
 	w.net = &network{w: w}
 	w.store = &storeModel{w: w, at: w.net.add("store"), entries: map[string]store.Entry{}}
@@ -148,7 +152,7 @@ func (w *world) leader() *host {
 }
 
 func (w *world) coreConfig(h *host) controller.Config {
-	return controller.Config{Self: h.m.name, Controllers: []string{"c0", "c1", "c2"}, Timing: w.timing, ClusterID: "1-sim",
+	return controller.Config{Self: h.m.name, Controllers: []string{"c0", "c1", "c2"}, Timing: w.timing, ClusterID: clusterID,
 		Planners: w.planners(), Version: "sim"}
 }
 
