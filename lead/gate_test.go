@@ -128,6 +128,15 @@ func TestHolder(t *testing.T) {
 			t.Error("promises what it holds itself")
 		}
 	})
+	t.Run("a holder falls out of touch while there is time to ask", func(t *testing.T) {
+		h := NewHolder(timing, born)
+		h.Grant(at(0), at(0), owner)
+		h.Echoed(at(time.Second), []string{owner})
+		when := at(time.Second + timing.Hold()*2/3)
+		if h.InTouch(when) || len(h.MustAsk(when)) != 1 || !h.Holds(when, owner) {
+			t.Errorf("two thirds into the grant: in touch %v, must ask %v, holds %v", h.InTouch(when), h.MustAsk(when), h.Holds(when, owner))
+		}
+	})
 	t.Run("a fresh life takes no grant for one ttl", func(t *testing.T) {
 		h := NewHolder(timing, at(0))
 		if !h.Grant(at(timing.TTL-1), at(timing.TTL-1), owner) {

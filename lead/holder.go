@@ -86,9 +86,10 @@ func (h *Holder) Expired(now clock.Instant) []string {
 	return out
 }
 
-// InTouch tells whether a leader has echoed lately.
+// InTouch tells whether a leader has echoed lately: within three fifths of Hold. Echoes come several times in
+// that, and once they do not, enough of a grant is left to ask for promises. Safety does not rest on it.
 func (h *Holder) InTouch(now clock.Instant) bool {
-	return !h.echoed.IsZero() && now.AtMostSince(h.echoed) < h.timing.Hold()
+	return !h.echoed.IsZero() && now.AtMostSince(h.echoed) < h.timing.Hold()*3/5
 }
 
 // MustAsk lists the owners whose grant needs promises: half of its time is gone.
