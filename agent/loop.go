@@ -31,7 +31,7 @@ type loop struct {
 	events  chan steward.Event
 	done    chan struct{}     // closed when run has ended
 	said    map[string]string // what was last logged of a section
-	pending []steward.Event // answers of engines, taken before anything else
+	pending []steward.Event   // answers of engines, taken before anything else
 	again   time.Duration
 
 	mu       sync.Mutex
@@ -102,7 +102,11 @@ func (l *loop) perform(effects []steward.Effect) {
 			}
 		case steward.Drop:
 			err := l.engines.addresses.Set(e.Owner, nil, 0)
-			l.log.Warn("grant is over; addresses given up", "owner", e.Owner, "err", err)
+			if err != nil {
+				l.log.Error("grant is over, but its addresses do not go", "owner", e.Owner, "err", err)
+			} else {
+				l.log.Warn("grant is over; addresses given up", "owner", e.Owner)
+			}
 			l.pending = append(l.pending, steward.Dropped{Owner: e.Owner, Err: err})
 		case steward.Sweep:
 			if err := l.engines.sweep(e.Routes); err != nil {
@@ -131,11 +135,12 @@ func (l *loop) tell(s api.Section, err error) {
 	text := fmt.Sprint(s.Generation, err)
 	if key := lead.SectionKey(s.Engine, s.Owner); l.said[key] != text {
 		l.said[key] = text
-		level, what := slog.LevelInfo, "section applied"
+		log := l.log.With("engine", s.Engine, "owner", s.Owner, "generation", s.Generation)
 		if err != nil {
-			level, what = slog.LevelWarn, "section not applied"
+			log.Warn("section not applied", "err", err)
+		} else {
+			log.Info("section applied")
 		}
-		l.log.Log(context.Background(), level, what, "engine", s.Engine, "owner", s.Owner, "generation", s.Generation, "err", err)
 	}
 }
 
