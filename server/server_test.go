@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,10 +28,13 @@ type site struct {
 	cfg   client.Config
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, edit ...func(*server.Config)) *site {
 	t.Helper()
 	dir := t.TempDir()
 	cfg := server.Config{Listen: "127.0.0.1:0", ClusterListen: "127.0.0.1:0", Lease: server.LeaseConfig{TTL: api.Duration(600 * time.Millisecond)}}
+	for _, e := range edit {
+		e(&cfg)
+	}
 	cfg.Default(dir)
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
@@ -487,5 +491,44 @@ func TestClientCertificates(t *testing.T) {
 	audit, err := os.ReadFile(filepath.Join(s.dir, "audit", "audit.log"))
 	if err != nil || !strings.Contains(string(audit), "certificate has expired") {
 		t.Errorf("the audit lacks the expired certificate, %v", err)
+	}
+}
+
+// TestControlPlaneMustStayReachable refuses a group whose routes would cut the controllers off from what they need when it is dead,
+// and lets one pass that cuts a part.
+func TestControlPlaneMustStayReachable(t *testing.T) {
+	s := newSite(t, func(c *server.Config) {
+		c.Peers = map[string]string{"c1": "10.0.9.1:7443"}
+		c.Operators = []string{"192.168.7.0/24", "192.168.8.0/24"}
+	})
+	s.apply(s.admin, provider(""))
+	g := pair("", "dmz", "10")
+	for i := range g.Spec.Members {
+		g.Spec.Members[i].Probe = fmt.Sprintf("10.0.1.%d:80", 4+i)
+	}
+	for _, c := range []struct {
+		name    string
+		sources []string
+		prefix  string
+		want    string // "" for accepted
+	}{
+		{"from the controllers to every probe", []string{"10.0.9.0/24"}, "10.0.1.0/24", "2 of 2 paths from controllers to the members' probe addresses"},
+		{"from every operator", []string{"192.168.0.0/16"}, "0.0.0.0/0", "2 of 2 paths from operators to controllers"},
+		{"from one operator", []string{"192.168.7.0/24"}, "0.0.0.0/0", ""},
+		{"from others", []string{"10.0.2.0/24"}, "0.0.0.0/0", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g.Spec.RouteTables[0].Sources, g.Spec.RouteTables[0].Routes[0].Prefix = c.sources, c.prefix
+			g.Spec.RouteTables[0].Routes[0].Name = ""
+			_, _, err := s.admin.Apply(t.Context(), g, true)
+			if c.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			wantCode(t, err, api.CodeInvalid, "spec.routeTables")
+			wantCode(t, err, api.CodeInvalid, c.want)
+		})
 	}
 }
