@@ -19,8 +19,14 @@ var controlPlaneDrills = []drill{
 	{name: "rolling", about: "agents and controllers are restarted one by one", run: runRolling},
 }
 
+// quiet adds up things done to Understudy that the traffic must not notice.
+type quiet struct {
+	tally
+	moves int64
+}
+
 // undisturbed does something to Understudy under traffic and expects that the traffic never notices.
-func (n *nvaRun) undisturbed(ctx context.Context, fault, what string, disturb func() error) error {
+func (n *nvaRun) undisturbed(ctx context.Context, sum *quiet, what string, disturb func() error) error {
 	before, err := n.c.place(ctx)
 	if err != nil {
 		return err
@@ -36,14 +42,17 @@ func (n *nvaRun) undisturbed(ctx context.Context, fault, what string, disturb fu
 	if err != nil {
 		return err
 	}
-	var sum tally
 	sum.add(got)
-	n.r.Figures = append(n.r.Figures, sum.figures(fault, "")...)
-	n.r.figure(Figure{Name: "false_failovers", Value: float64(after.generation - before.generation), Unit: "count", Fault: fault})
+	sum.moves += after.generation - before.generation
 	n.r.check(what+" loses nothing", got.lost == 0 && got.sessions == 0, "%s", got)
 	n.r.check(what+" moves nothing", after == before, "active %s, generation %d before and %d after", after.active, before.generation, after.generation)
-	n.say("  %s: %s", what, got)
+	n.say("  %s: %s, generation %d → %d", what, got, before.generation, after.generation)
 	return nil
+}
+
+func (n *nvaRun) reportQuiet(fault string, sum *quiet) {
+	n.r.Figures = append(n.r.Figures, sum.figures(fault, "")...)
+	n.r.figure(Figure{Name: "false_failovers", Value: float64(sum.moves), Unit: "count", Fault: fault})
 }
 
 func runLeader(ctx context.Context, n *nvaRun) error {
@@ -51,8 +60,9 @@ func runLeader(ctx context.Context, n *nvaRun) error {
 	if err != nil {
 		return err
 	}
+	var sum quiet
 	var took time.Duration
-	err = n.undisturbed(ctx, "leader", "the leader's death", func() error {
+	err = n.undisturbed(ctx, &sum, "the leader's death", func() error {
 		begun := time.Now()
 		n.c.servers[leader].kill()
 		if _, err := n.c.waitLeader(ctx, leader, 30*time.Second); err != nil {
@@ -61,8 +71,12 @@ func runLeader(ctx context.Context, n *nvaRun) error {
 		took = time.Since(begun)
 		return n.c.startController(leader)
 	})
+	if err != nil {
+		return err
+	}
+	n.reportQuiet("leader", &sum)
 	n.r.figure(Figure{Name: "next_leader", Value: milliseconds(took), Unit: "ms", Fault: "leader"})
-	return err
+	return nil
 }
 
 func runLeaderAndNode(ctx context.Context, n *nvaRun) error {
@@ -154,7 +168,9 @@ func runBothDown(ctx context.Context, n *nvaRun) error {
 }
 
 func runControlPlaneGone(ctx context.Context, n *nvaRun) error {
-	return n.undisturbed(ctx, "control-plane-gone", fmt.Sprintf("no control plane for %s", n.o.Gone), func() error {
+	var sum quiet
+	defer n.reportQuiet("control-plane-gone", &sum)
+	return n.undisturbed(ctx, &sum, fmt.Sprintf("no control plane for %s", n.o.Gone), func() error {
 		n.c.killControllers()
 		if err := sleep(ctx, n.o.Gone); err != nil {
 			return err
@@ -168,7 +184,8 @@ func runControlPlaneGone(ctx context.Context, n *nvaRun) error {
 
 // runRolling restarts what an upgrade restarts: the program is the same, the way it happens is not.
 func runRolling(ctx context.Context, n *nvaRun) error {
-	err := n.undisturbed(ctx, "rolling", "agents restarted one by one", func() error {
+	var sum quiet
+	err := n.undisturbed(ctx, &sum, "agents restarted one by one", func() error {
 		for _, machine := range agentMachines {
 			n.c.agents[machine].stop(5 * time.Second)
 			if err := n.c.startOn(ctx, machine); err != nil {
@@ -183,7 +200,8 @@ func runRolling(ctx context.Context, n *nvaRun) error {
 	if err != nil {
 		return err
 	}
-	return n.undisturbed(ctx, "rolling", "controllers restarted one by one", func() error {
+	defer n.reportQuiet("rolling", &sum)
+	return n.undisturbed(ctx, &sum, "controllers restarted one by one", func() error {
 		for _, name := range slices.Clone(controllers) {
 			n.c.servers[name].stop(5 * time.Second)
 			if err := n.c.startController(name); err != nil {

@@ -49,6 +49,7 @@ var cuts = []cut{
 
 func runPartition(ctx context.Context, n *nvaRun) error {
 	const long = 6 * time.Second // more than a lease of 3 s and its margins
+	var sum quiet
 	for _, cut := range cuts {
 		leader, err := n.c.leader(ctx)
 		if err != nil {
@@ -59,7 +60,7 @@ func runPartition(ctx context.Context, n *nvaRun) error {
 			return err
 		}
 		pairs := cut.pairs(leader, active)
-		err = n.undisturbed(ctx, "partition", cut.name, func() error {
+		err = n.undisturbed(ctx, &sum, cut.name, func() error {
 			if err := n.topo.cutPairs(ctx, pairs...); err != nil {
 				return err
 			}
@@ -75,5 +76,6 @@ func runPartition(ctx context.Context, n *nvaRun) error {
 			return err
 		}
 	}
+	n.reportQuiet("partition", &sum)
 	return nil
 }

@@ -148,6 +148,9 @@ func (t *tally) add(o outcome) {
 
 // figures gives the tally under the published names.
 func (t *tally) figures(fault, peer string) []Figure {
+	if t.rounds == 0 {
+		return nil
+	}
 	all := []Figure{
 		{Name: "outage_p50", Value: milliseconds(median(t.outages)), Unit: "ms"},
 		{Name: "outage_max", Value: milliseconds(slices.Max(t.outages)), Unit: "ms"},

@@ -254,7 +254,8 @@ func sessionWords(lost, rounds int, flows []Flow) string {
 	return fmt.Sprintf("%d of %d lost", lost, total)
 }
 
-// detected is when the newest job saw the fault.
+// detected is when the controllers were sure of the fault: when the newest job was decided. The timeline's "detect"
+// is earlier: the first probe that was missed.
 func (n *nvaRun) detected(ctx context.Context) (time.Time, bool, error) {
 	g, err := n.c.group(ctx)
 	if err != nil || g.Status.Assignment == nil {
@@ -265,7 +266,7 @@ func (n *nvaRun) detected(ctx context.Context) (time.Time, bool, error) {
 		return time.Time{}, false, err
 	}
 	for _, e := range j.Status.Timeline {
-		if e.What == "detect" {
+		if e.What == "decide" {
 			return e.At, true, nil
 		}
 	}

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/understudy-ha/understudy/hostnet"
 )
 
 // The addresses of the pair's site. 203.0.113.10 is the public address (PIP): whoever is active translates it one to
@@ -31,6 +34,9 @@ const (
 	coreInside      = "10.0.2.1"
 	defaultPrefix   = "0.0.0.0/0"
 	healthPort      = 8080
+
+	managementPrefix = "10.0.9.0/24"
+	probeTable       = 90 // of the appliances: answers to probes
 )
 
 // appliances are the members of the pair, in order of preference.
@@ -224,7 +230,7 @@ func (t *topology) lay(c cable) error {
 
 func kernelSettings(machine string) map[string]string {
 	settings := map[string]string{
-		"net.ipv4.conf.all.rp_filter":           "0", // controllers' probes come by the edge and are answered directly
+		"net.ipv4.conf.all.rp_filter":           "0", // while routes move, a packet may come in where its answer does not go out
 		"net.ipv4.conf.default.rp_filter":       "0",
 		"net.ipv4.conf.all.send_redirects":      "0",
 		"net.ipv4.conf.all.accept_redirects":    "0",
@@ -250,7 +256,16 @@ func (t *topology) prepareAppliance(ctx context.Context, name string) error {
 	if err := s.ChangeTable(applianceRules); err != nil {
 		return err
 	}
-	return s.sysctls(map[string]string{"net.netfilter.nf_conntrack_tcp_loose": "0"})
+	if err := s.sysctls(map[string]string{"net.netfilter.nf_conntrack_tcp_loose": "0"}); err != nil {
+		return err
+	}
+	// Probes are answered the way they came, by the data link: the agent's network says nothing about the appliance.
+	own := netip.PrefixFrom(netip.MustParseAddr(addressOf(name, netOutside)), 32)
+	if err := s.AddRule(hostnet.Rule{Priority: probeTable, From: own, Table: probeTable}); err != nil {
+		return err
+	}
+	_, err := s.Run("ip", "route", "replace", managementPrefix, "via", edgeOutside, "table", strconv.Itoa(probeTable))
+	return err
 }
 
 // point sets every moving route at the given appliance or virtual address: what an operator does by hand, and how the
