@@ -9,10 +9,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -70,7 +72,7 @@ func New(cfg Config) *Notifier {
 	}
 	n := &Notifier{cfg: cfg}
 	for _, u := range cfg.Webhooks {
-		n.add("webhook "+u, func(ctx context.Context, event []byte) error { return post(ctx, u, event) })
+		n.add("webhook "+hostOf(u), func(ctx context.Context, event []byte) error { return post(ctx, u, event) })
 	}
 	for _, e := range cfg.Exec {
 		path := filepath.Join(cfg.Dir, filepath.Base(e))
@@ -82,6 +84,15 @@ func New(cfg Config) *Notifier {
 		n.work.Go(func() { n.serve(ctx, r) })
 	}
 	return n
+}
+
+// hostOf names a webhook without its path, which is often the secret that opens it.
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return "without a host"
+	}
+	return u.Host
 }
 
 func setDefault[T comparable](p *T, v T) {
@@ -181,14 +192,17 @@ func (n *Notifier) Close() {
 // maxAnswer is how much of a receiver's answer an error repeats.
 const maxAnswer = 256
 
-func post(ctx context.Context, url string, event []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(event))
+func post(ctx context.Context, to string, event []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(event))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			return u.Err // without the URL
+		}
 		return err
 	}
 	defer resp.Body.Close()

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,7 +20,6 @@ import (
 type receiver struct {
 	mu       sync.Mutex
 	refusals int
-	codes    []string
 	got      chan string
 	hold     chan struct{}
 }
@@ -75,6 +75,17 @@ func TestGivesUpAndSaysSo(t *testing.T) {
 	n.Tell(event("A", api.Info))
 	if why := <-dropped; why != "answered 503 Service Unavailable: later" {
 		t.Fatalf("got %q", why)
+	}
+}
+
+func TestWebhooksAreNamedWithoutTheirSecret(t *testing.T) {
+	dropped := make(chan string, 1)
+	n := notify.New(notify.Config{Webhooks: []string{"http://127.0.0.1:1/services/s3cret"}, Tries: 1,
+		Dropped: func(receiver, why string) { dropped <- receiver + ": " + why }})
+	defer n.Close()
+	n.Tell(event("A", api.Info))
+	if got := <-dropped; strings.Contains(got, "s3cret") || !strings.Contains(got, "webhook 127.0.0.1:1: ") {
+		t.Fatalf("got %q", got)
 	}
 }
 

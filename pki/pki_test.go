@@ -38,7 +38,7 @@ func issue(t *testing.T, ca *pki.CA, id pki.Identity, at time.Time, server bool)
 }
 
 // talk runs one TLS connection and gives both sides' errors.
-func talk(t *testing.T, server, client *tls.Config) (serverErr, clientErr error, id pki.Identity) {
+func talk(t *testing.T, server, client *tls.Config) (id pki.Identity, serverErr, clientErr error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -65,7 +65,8 @@ func talk(t *testing.T, server, client *tls.Config) (serverErr, clientErr error,
 		_, err = io.ReadFull(c, make([]byte, 1)) // TLS 1.3 tells a client of its refusal with the first read
 		c.Close()
 	}
-	return <-done, err, id
+	serverErr = <-done
+	return id, serverErr, err
 }
 
 func TestTLSKnowsPeersByName(t *testing.T) {
@@ -93,7 +94,7 @@ func TestTLSKnowsPeersByName(t *testing.T) {
 			var heard error
 			s := pki.ServerTLS(pki.ServerOptions{CA: ca.Cert, Cert: c.server, RequireClient: c.require,
 				Refused: func(_ net.Addr, err error) { heard = err }})
-			se, ce, id := talk(t, s, pki.ClientTLS(ca.Cert, c.client, pki.RoleController))
+			id, se, ce := talk(t, s, pki.ClientTLS(ca.Cert, c.client, pki.RoleController))
 			check(t, "server", se, c.wantS)
 			check(t, "client", ce, c.wantC)
 			if c.client != nil && c.wantS == "" && id != pki.Node("t", "n") {
@@ -133,7 +134,7 @@ func TestHolderIsReplacedUnderWay(t *testing.T) {
 		got = st.PeerCertificates[0].Subject.CommonName
 		return verify(st)
 	}
-	if _, err, _ := talk(t, s, c); err != nil || got != "controller:new" {
+	if _, _, err := talk(t, s, c); err != nil || got != "controller:new" {
 		t.Fatalf("got %q, %v", got, err)
 	}
 	if left := time.Until(pki.RenewAt(cert)); left < 30*time.Minute || left > 45*time.Minute {
