@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -16,6 +17,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/understudy-ha/understudy/store"
 )
@@ -38,6 +40,8 @@ type Store struct {
 
 	mu      sync.Mutex // orders running.Go before running.Wait
 	running sync.WaitGroup
+
+	streams atomic.Int64 // watch streams so far
 }
 
 var _ store.Store = (*Store)(nil)
@@ -88,6 +92,11 @@ func dial(cfg Config, log *zap.Logger) (*clientv3.Client, error) {
 		DialKeepAliveTimeout: 2 * time.Second,
 		MaxCallSendMsgSize:   2 * store.MaxTxnBytes,
 		BackoffWaitBetween:   50 * time.Millisecond,
+		// gRPC would wait up to two minutes before it tries a server again.
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			MinConnectTimeout: 3 * time.Second,
+		})},
 	}
 	if c.TLS == nil && cfg.ClientTLS.set() {
 		tls, err := cfg.ClientTLS.info().ClientConfig()

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/understudy-ha/understudy/store"
 	"github.com/understudy-ha/understudy/store/internal/feed"
@@ -67,9 +69,14 @@ func pause(ctx context.Context) {
 // stream passes on changes until the watch breaks, and gives the revision to go on from. A server that lost
 // its leader ends the watch, so that the next one finds a server that has one. Progress
 // notices keep next fresh while nothing changes, so that compaction does not overtake it.
+//
+// Metadata of its own gives each watch a stream of its own. Those that share one can block it for ever: the client
+// of an embedded server waits for the server to take a cancellation, and the server for the client to take the answer to
+// an earlier one, once some twenty end together.
 func (s *Store) stream(ctx context.Context, prefix string, next int64, f *feed.Feed) int64 {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
+	ctx = metadata.AppendToOutgoingContext(ctx, "understudy-watch", strconv.FormatInt(s.streams.Add(1), 10))
 	for resp := range s.client.Watch(ctx, s.cfg.Prefix+prefix, clientv3.WithPrefix(), clientv3.WithRev(next), clientv3.WithProgressNotify()) {
 		if resp.CompactRevision != 0 || errors.Is(resp.Err(), rpctypes.ErrCompacted) {
 			return 0

@@ -67,6 +67,7 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		{"Watch/SlowReader", testWatchSlow, nil},
 		{"Watch/Ends", testWatchEnds, nil},
 		{"Watch/ManyWriters", testWatchManyWriters, nil},
+		{"Watch/ManyEnd", testWatchManyEnd, nil},
 		{"Gap/Cut", testGapCut, func(h Harness) bool { return h.Cut != nil }},
 		{"Gap/Expire", testGapExpire, func(h Harness) bool { return h.Expire != nil }},
 		{"Gap/Compact", testGapCompact, func(h Harness) bool { return h.Cut != nil && h.Compact != nil }},

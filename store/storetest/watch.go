@@ -218,6 +218,33 @@ func testWatchManyWriters(t *testing.T, h Harness) {
 	f.until(h.Peer, nil)
 }
 
+// testWatchManyEnd ends many watches at once, several times: all end, and another goes on.
+func testWatchManyEnd(t *testing.T, h Harness) {
+	f := follow(t, h.Store, "")
+	for round := range 4 {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var all []<-chan store.Batch
+		for range 100 {
+			in, err := h.Store.Watch(ctx, "k/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, in)
+		}
+		for _, in := range all {
+			<-in
+		}
+		txn(t, h.Peer, put("k/1", fmt.Sprint(round)))
+		cancel()
+		for _, in := range all {
+			drain(t, in)
+		}
+		txn(t, h.Peer, put("k/2", fmt.Sprint(round)))
+		f.until(h.Peer, nil)
+	}
+}
+
 func testContext(t *testing.T, h Harness) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
