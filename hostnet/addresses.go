@@ -181,8 +181,8 @@ func (a *Addresses) ensure(list []Address, renew bool) (map[string]int, error) {
 		w := a.wanted[ad]
 		k, there := have[ad]
 		left := w.until.Since(a.now())
-		if left <= 0 || there && k.ours() && !renew {
-			continue
+		if left <= 0 || there && k.ours() && !renew || left < time.Second && !renew {
+			continue // what ends within a second cannot be put back for less than a second
 		}
 		if there && !k.ours() {
 			errs = append(errs, &OwnerError{w.owner, fmt.Errorf("address %s: %w", ad, ErrForeign)})

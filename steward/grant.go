@@ -28,6 +28,7 @@ func (c *Core) expire() {
 	slices.Sort(expired)
 	for _, owner := range expired {
 		delete(c.rounds, owner)
+		delete(c.backstop, owner)
 		if s := c.sections[lead.SectionKey(api.EngineAddresses, owner)]; s != nil {
 			s.err, s.retryAt, s.applyN = errGrantOver, clock.Instant{}, 0
 		}
@@ -69,10 +70,38 @@ func (c *Core) renewSince(before map[string]clock.Instant) {
 	after := c.holder.Grants()
 	for _, owner := range slices.Sorted(maps.Keys(after)) {
 		if before[owner] != after[owner] {
-			c.do(Renew{Owner: owner, Valid: c.left(owner)})
+			c.renew(owner)
 		}
 	}
 	c.storeGrants()
+}
+
+func (c *Core) renew(owner string) {
+	left := c.left(owner)
+	c.backstop[owner] = c.now.Add(left.Truncate(time.Second))
+	c.do(Renew{Owner: owner, Valid: left})
+}
+
+// early is how long before a whole second is left that the backstop is set again.
+const early = 20 * time.Millisecond
+
+// refresh sets the kernel's own end of addresses anew where that moves it closer to the end of the grant. The kernel
+// counts whole seconds, rounded down; set once, it could end an address that the agent may still hold for most of a second.
+func (c *Core) refresh() {
+	for _, owner := range slices.Sorted(maps.Keys(c.holder.Grants())) {
+		end := c.now.Add(c.left(owner).Truncate(time.Second))
+		if set, ok := c.backstop[owner]; ok && c.left(owner) >= time.Second && end.Since(set) > early/2 {
+			c.renew(owner)
+		}
+	}
+}
+
+// untilRefresh is when refresh gains most.
+func (c *Core) untilRefresh(owner string) time.Duration {
+	if d := c.left(owner) % time.Second; d > early {
+		return d - early
+	}
+	return time.Second
 }
 
 // storeGrants puts the grants on disk if they changed.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/clock"
+	"github.com/understudy-ha/understudy/lead"
 )
 
 // holding is a bench whose agent holds group's address; its promises of an earlier life have run out.
@@ -295,5 +296,48 @@ func TestAnswersToOlderWishesAreIgnored(t *testing.T) {
 	b.step(Applied{N: old, Engine: api.EngineAddresses, Owner: group}) // as if it had been under way when the grant ended
 	if s := b.core.Report().Sections[0]; s.Error != errGrantOver {
 		t.Fatalf("reports %+v", s)
+	}
+}
+
+func TestBackstopFollowsTheGrantClosely(t *testing.T) {
+	for _, late := range []time.Duration{0, 3 * time.Millisecond} { // every step comes so much too late
+		b := holding(t)
+		end := b.core.ticks[len(b.core.ticks)-1].at.Add(timing.Hold())
+		b.step(Closed{1})
+		steps := 0
+		for b.held(group) {
+			if b.kernelEnd.Before(b.now) && end.Since(b.now) > 100*time.Millisecond {
+				t.Fatalf("%v before the grant's end the kernel ended the address by itself", end.Since(b.now))
+			}
+			if end.Before(b.kernelEnd) {
+				t.Fatalf("a dead agent's address would outlive its grant by %v", b.kernelEnd.Since(end))
+			}
+			b.now = b.now.Add(b.again + late)
+			b.step(Wake{})
+			steps++
+		}
+		if gap := end.Since(b.kernelEnd); gap > 2*early {
+			t.Errorf("late by %v: the kernel would end the address %v before the grant", late, gap)
+		}
+		if steps > 40 {
+			t.Errorf("%d steps in one grant", steps)
+		}
+	}
+}
+
+func TestShortGrantsAreNotStretched(t *testing.T) {
+	now := clock.Instant{Mono: time.Hour, Wall: time.Unix(1e9, 0)}
+	short := lead.Timing{TTL: 900 * time.Millisecond, Margin: 100 * time.Millisecond}
+	c, _ := New(Config{Timing: short, Life: "l", Boot: "b"}, now, &State{Version: StateVersion, Sections: map[string]Kept{
+		lead.SectionKey(api.EngineAddresses, group): {Section: addresses(group, 1, "10.9.0.1/24")},
+	}}, Grants{Boot: "b", Since: map[string]clock.Instant{group: now}})
+	for range 20 {
+		now = now.Add(30 * time.Millisecond)
+		effects, _ := c.Step(now, Wake{})
+		for _, e := range effects {
+			if _, ok := e.(Renew); ok {
+				t.Fatal("renewed without a reason: the kernel would count another whole second")
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@ package steward
 import (
 	"errors"
 	"reflect"
+	"time"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/clock"
@@ -189,6 +190,7 @@ func (c *Core) apply(s *section) {
 	e := Apply{N: s.applyN, Section: s.want}
 	if holdsAny(s.want) {
 		e.Valid = c.left(s.want.Owner)
+		c.backstop[s.want.Owner] = c.now.Add(e.Valid.Truncate(time.Second))
 	}
 	c.do(e)
 }

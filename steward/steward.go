@@ -60,6 +60,7 @@ type Core struct {
 	rounds    map[string]*round // of promises, by owner
 	lastRound uint64
 	undropped map[string]clock.Instant // owner whose addresses would not go → when to try again
+	backstop  map[string]clock.Instant // owner → when the kernel itself ends its addresses
 
 	dirty bool // the controllers have not been told the newest
 }
@@ -92,7 +93,7 @@ type section struct {
 // where they were, and then remove what nobody wants any more.
 func New(cfg Config, now clock.Instant, state *State, grants Grants) (*Core, []Effect) {
 	c := &Core{cfg: cfg, now: now, sessions: map[uint64]*session{}, sections: map[string]*section{},
-		rounds: map[string]*round{}, undropped: map[string]clock.Instant{}, nextTick: now}
+		rounds: map[string]*round{}, undropped: map[string]clock.Instant{}, backstop: map[string]clock.Instant{}, nextTick: now}
 	c.holder = lead.NewHolder(cfg.Timing, now)
 	if state != nil {
 		c.onDisk = state.clone()
@@ -177,6 +178,7 @@ func (c *Core) ripe() {
 			c.drop(owner)
 		}
 	}
+	c.refresh()
 	c.askForPromises()
 	c.report()
 }
@@ -193,7 +195,7 @@ func (c *Core) again() time.Duration {
 		d = min(d, at.Since(c.now))
 	}
 	for owner := range c.holder.Grants() {
-		d = min(d, c.left(owner))
+		d = min(d, c.left(owner), c.untilRefresh(owner))
 	}
 	return max(d, 0)
 }

@@ -40,6 +40,8 @@ type bench struct {
 	answers []Answer
 	log     []string
 
+	kernelEnd clock.Instant // when the kernel itself ends the address, if nobody renews it
+
 	diskFails, engineFails error
 	diskHangs              bool
 	hung                   []Store
@@ -108,6 +110,7 @@ func (b *bench) perform1(e Effect) {
 		b.apply(e)
 	case Renew:
 		b.valid[e.Owner] = b.now.Add(e.Valid)
+		b.kernelEnd = b.now.Add(e.Valid.Truncate(time.Second))
 	case Drop:
 		if b.engineFails == nil {
 			delete(b.engines, lead.SectionKey(api.EngineAddresses, e.Owner))
@@ -149,6 +152,7 @@ func (b *bench) apply(e Apply) {
 	if b.engineFails == nil {
 		b.engines[key], b.applied[key] = e.Section, true
 		b.valid[e.Section.Owner] = b.now.Add(e.Valid)
+		b.kernelEnd = b.now.Add(e.Valid.Truncate(time.Second))
 	}
 	b.step(Applied{N: e.N, Engine: e.Section.Engine, Owner: e.Section.Owner, Err: b.engineFails})
 }
