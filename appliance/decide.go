@@ -54,6 +54,9 @@ type Decision struct {
 // settleIn is how long a new leader waits for verdicts on members it would rather choose, when nobody is active yet.
 const settleIn = 10 * time.Second
 
+// doubtFor is how soon to look again when the latest probe spoke against a verdict.
+const doubtFor = 10 * time.Millisecond
+
 // Decide decides. The rules, first match wins: an operator's request; nobody active yet; the active member is down; the
 // preferred member is back; the world drifted.
 func Decide(v View) Decision {
@@ -96,14 +99,22 @@ func (v View) member(name string) found {
 	return found{&v.Group.Spec.Members[i]}
 }
 
-// standby gives the first member in order of preference, other than active, that is known healthy.
+// standby gives the first member in order of preference, other than active, that is known healthy; one in doubt comes
+// after all others.
 func (v View) standby(active string) string {
+	doubtful := ""
 	for _, m := range v.Group.Spec.Members {
-		if m.Name != active && (v.verdict(m.Name).Health == api.Up || mutant.On(mutant.StandbyNotProbed)) {
+		if m.Name == active || v.verdict(m.Name).Health != api.Up && !mutant.On(mutant.StandbyNotProbed) {
+			continue
+		}
+		if !v.verdict(m.Name).Doubt {
 			return m.Name
 		}
+		if doubtful == "" {
+			doubtful = m.Name
+		}
 	}
-	return ""
+	return doubtful
 }
 
 // moving tells whether a job is under way.
@@ -138,6 +149,9 @@ func (v View) failover(d *Decision) {
 		return
 	case to == "":
 		d.condition("NoHealthyStandby", api.Critical, fmt.Sprintf("%s is down (%s) and no other member is known healthy: staying", active, dead.Detail), "traffic through the group")
+		return
+	case dead.Doubt || v.verdict(to).Doubt:
+		d.Again = doubtFor // the dead one rises, or the standby falls too; or the next probe ends the doubt
 		return
 	case v.moving() && mutant.On(mutant.NoSupersede):
 		return

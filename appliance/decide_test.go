@@ -11,7 +11,7 @@ import (
 
 var t0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// scene builds a view from a short text per member: "U" up, "D" down, "?" unknown.
+// scene builds a view from a short text per member: "U" up, "D" down, small: in doubt, "?" unknown.
 func scene(verdicts, active string) View {
 	g := &api.ApplianceGroup{}
 	g.Metadata.Name, g.Metadata.Tenant = "dmz", "default"
@@ -19,8 +19,8 @@ func scene(verdicts, active string) View {
 	for i, c := range verdicts {
 		name := string(rune('a' + i))
 		g.Spec.Members = append(g.Spec.Members, api.Member{Name: name})
-		h := map[rune]api.Health{'U': api.Up, 'D': api.Down, '?': api.Unknown}[c]
-		v.Verdicts[name] = health.Verdict{Health: h, Since: t0.Add(-time.Hour), Detail: "timeout"}
+		h := map[rune]api.Health{'U': api.Up, 'u': api.Up, 'D': api.Down, 'd': api.Down, '?': api.Unknown}[c]
+		v.Verdicts[name] = health.Verdict{Health: h, Since: t0.Add(-time.Hour), Detail: "timeout", Doubt: c == 'u' || c == 'd'}
 	}
 	g.Default()
 	if active != "" {
@@ -48,6 +48,9 @@ func TestDecide(t *testing.T) {
 		{name: "the active is unknown", verdicts: "?U", active: "a", code: "MemberUnknown"},
 		{name: "both are down", verdicts: "DD", active: "a", code: "NoHealthyStandby"},
 		{name: "the standby is unknown", verdicts: "D?", active: "a", code: "NoHealthyStandby"},
+		{name: "the standby left the latest probe unanswered", verdicts: "Du", active: "a"},
+		{name: "the dead one answers again", verdicts: "dU", active: "a"},
+		{name: "the third is in no doubt", verdicts: "DuU", active: "a", kind: api.JobFailover, to: "c"},
 		{name: "the third is healthy", verdicts: "DDU", active: "a", kind: api.JobFailover, to: "c"},
 		{name: "manual", verdicts: "DU", active: "a", change: func(v *View) { v.Group.Spec.Failover.Policy = api.Manual }, code: "FailoverNeedsOperator"},
 		{name: "paused", verdicts: "DU", active: "a", change: func(v *View) { v.Group.Spec.Paused = true }, code: "Paused"},

@@ -117,7 +117,11 @@ func (c *Core) tellAll() {
 func (c *Core) verdicts(g *group) map[string]health.Verdict {
 	out := map[string]health.Verdict{}
 	for _, m := range g.spec.Spec.Members {
-		out[m.Name] = g.tracker.Verdict(c.now, m.Name)
+		v := g.tracker.Verdict(c.now, m.Name)
+		if j := g.judges[m.Name]; j != nil {
+			v.Doubt = j.Doubts()
+		}
+		out[m.Name] = v
 	}
 	return out
 }

@@ -29,6 +29,18 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestJudgeDoubts(t *testing.T) {
+	for results, want := range map[string]bool{"": false, "..": false, "..x": true, "..x.": false, "..x?": true, "..xxx": false, "..xxx.": true, "..xxx.x": false, "..xxx..": false, "x": false} {
+		j := NewJudge(api.Ref{}, "a", 2, 3)
+		for i, r := range results {
+			j.Result(time.Unix(int64(i), 0), map[rune]Outcome{'.': OK, 'x': Fail, '?': Inconclusive}[r], "")
+		}
+		if j.Doubts() != want {
+			t.Errorf("after %q doubts = %t, want %t", results, j.Doubts(), want)
+		}
+	}
+}
+
 func TestJudgeRemembersTheFirstMiss(t *testing.T) {
 	j := NewJudge(api.Ref{}, "a", 2, 3)
 	for i, o := range []Outcome{OK, OK, Fail, Fail, Fail} {

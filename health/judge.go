@@ -53,6 +53,12 @@ func NewJudge(group api.Ref, member string, rise, fall int) *Judge {
 // Opinion as it is now.
 func (j *Judge) Opinion() Opinion { return j.opinion }
 
+// Doubts tells whether the latest probe speaks against the opinion: a member that is up did not answer, or one that is
+// down did.
+func (j *Judge) Doubts() bool {
+	return j.row > 0 && (j.opinion.Health == api.Up && !j.rowOK || j.opinion.Health == api.Down && j.rowOK)
+}
+
 // Result takes one probe's outcome and tells whether the opinion changed.
 func (j *Judge) Result(now time.Time, o Outcome, detail string) (changed bool) {
 	if o == Inconclusive {

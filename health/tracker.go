@@ -25,6 +25,9 @@ type Verdict struct {
 	// FirstMiss is the earliest first failed probe of those who say Down.
 	FirstMiss time.Time
 	Detail    string
+	// Doubt: the latest probe of whoever decides speaks against his opinion. When observers lose sight of everything at
+	// once, or get it back, one member's verdict changes before the others'.
+	Doubt bool
 }
 
 // Tracker joins the opinions about one group's members. k observers that agree make a verdict. It is driven by one goroutine.
