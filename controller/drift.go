@@ -113,7 +113,10 @@ func (c *Core) observed(e Observed) {
 		}
 		return // it may have been read before the job moved something
 	}
-	g.seen, g.dirty = &e.State, true
+	if g.dirty = true; g.lookedFor.Job != g.assign.Job {
+		return // so it may with a job that has begun and ended meanwhile
+	}
+	g.seen = &e.State
 }
 
 func (c *Core) checked(e Checked) {

@@ -61,6 +61,9 @@ func (g *group) setSpec(s *api.ApplianceGroup, rev store.Rev) {
 
 func (g *group) setAssignment(a *api.Assignment, rev store.Rev) {
 	if rev >= g.assignRev {
+		if g.assign == nil || a == nil || g.assign.Job != a.Job {
+			g.seen = nil // what was seen before this job moves something tells nothing about after
+		}
 		g.assign, g.assignRev, g.dirty = a, rev, true
 		g.followAssignment()
 	}
