@@ -37,6 +37,9 @@ type checker struct {
 
 	// next is when the end is looked for again; right is since when all has been as it must be in the end.
 	next, right time.Duration
+	// from is when the last fault ended.
+	from     time.Duration
+	examined bool
 
 	failovers, moves, endedJobs int
 	// twice is how long two machines answered for one address because one had been suspended.

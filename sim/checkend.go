@@ -92,30 +92,6 @@ func longest(g *group) time.Duration {
 	return d + 10*time.Second
 }
 
-// stays is how long the end state must last.
-const stays = time.Minute
-
-// finished tells that the quiet tail is over: everything came right within the bound and stayed so, or did not.
-func (c *checker) finished() bool {
-	if c.w.now < c.next {
-		return false
-	}
-	c.next = c.w.now + 10*time.Second
-	wrong, invariant := c.unsettled()
-	switch {
-	case wrong == "" && c.right == 0:
-		c.right = c.w.now
-	case wrong == "":
-		return c.w.now-c.right >= stays
-	case c.w.now > c.w.calm+bound(c.w):
-		c.w.violate(invariant, wrong)
-		return true
-	default:
-		c.right = 0
-	}
-	return false
-}
-
 // unsettled says what is not as it must be in the end: everything on one healthy member, if there is one, and every
 // job ended.
 func (c *checker) unsettled() (wrong string, invariant int) {

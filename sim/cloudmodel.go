@@ -25,6 +25,9 @@ type cloudModel struct {
 	ifMatch   bool
 }
 
+// slowest is how long a write takes in the last examination.
+const slowest = 80 * time.Second
+
 // resource is a route table (what: prefix → next hop) or a NIC (what: IP configuration → public address).
 type resource struct {
 	id     string
@@ -121,10 +124,12 @@ func (c *cloudModel) put(r *resource, what []pair, tag mark, etag int, by string
 	if r.nic {
 		lasts += time.Duration(c.w.rng.IntN(20)) * time.Second
 	}
-	if c.slow > 0 {
-		lasts = time.Duration(30+c.w.rng.IntN(450)) * time.Second
+	switch {
+	case c.slow > 0 && c.w.faults.ended:
+		lasts = slowest
+	case c.slow > 0:
+		lasts = min(time.Duration(30+c.w.rng.IntN(450))*time.Second, max(c.w.calm-c.w.now, 30*time.Second))
 	}
-	lasts = min(lasts, max(c.w.calm-c.w.now, 30*time.Second))
 	landAt := time.Duration(c.w.rng.Int64N(int64(lasts)))
 	c.w.after(landAt, func() {
 		if op.land {

@@ -109,6 +109,7 @@ func (f *faults) end() bool {
 		return false
 	}
 	f.ended = true
+	w.check.from = w.now
 	w.settle()
 	w.note("world", "calm")
 	return true

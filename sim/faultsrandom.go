@@ -133,18 +133,40 @@ func (f *faults) lonelyLeader(h *host) {
 	w.after(w.upTo(w.timing.TTL), func() { f.freeze, f.frozen = h, w.between(w.timing.TTL/4, 2*w.timing.TTL) })
 }
 
-// orphanGrants cuts the appliances off every controller, one side longer than the other.
+// orphanGrants cuts the appliances off every controller. The one that holds a group's grants looks dead as well, and
+// is cut off longer than those that may be granted them next.
 func (f *faults) orphanGrants() {
 	w := f.w
+	i := slices.IndexFunc(w.groups, func(g *group) bool { return g.flavour == byLease })
+	if i < 0 {
+		return
+	}
+	a := w.assignment(w.groups[i].ref)
+	if a == nil {
+		return
+	}
 	w.note("world", "appliances cut off")
+	d := f.lasts(w.timing.TTL, 4*w.timing.TTL)
 	for _, b := range w.boxes {
 		if b.agent == nil {
 			continue
 		}
-		d := f.lasts(w.timing.TTL, 5*w.timing.TTL)
 		for _, h := range w.hosts {
-			f.cut(b.agent.at, h.at, d)
+			f.sever(h.at, b.agent.at, f.lasts(d, d+w.timing.TickEvery()))
+			if b.name == a.Active {
+				f.sever(h.at, b.agent.at, f.lasts(d+w.timing.TTL, d+2*w.timing.TTL))
+				f.sever(h.at, b.probe, f.lasts(d+w.timing.TTL, d+2*w.timing.TTL))
+			}
 		}
+	}
+	w.sessionsChanged()
+}
+
+// sever cuts both directions.
+func (f *faults) sever(a, b place, d time.Duration) {
+	for _, p := range []*path{f.w.net.path(a, b), f.w.net.path(b, a)} {
+		p.cut++
+		f.w.after(d, func() { p.cut-- })
 	}
 }
 

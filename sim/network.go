@@ -108,3 +108,11 @@ func (f *flow) arrive() {
 }
 
 func (f *flow) cut() { f.broken, f.queue = true, nil }
+
+// end lets what is under way arrive, and then runs last.
+func (f *flow) end(last func()) {
+	f.send(func() {
+		f.cut()
+		last()
+	})
+}

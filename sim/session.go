@@ -40,22 +40,44 @@ func (w *world) connect(a *node, h *host) {
 
 // broken ends the session; both sides hear of it unless they are gone.
 func (s *session) broken() {
-	w := s.h.w
-	i := slices.Index(w.sessions, s)
-	if i < 0 {
+	if s.forget() {
+		s.up.cut()
+		s.down.cut()
+		s.h.w.after(s.h.w.upTo(300*time.Millisecond), s.closedBelow)
+		s.h.w.after(s.h.w.upTo(2*time.Second), s.closedAbove)
+	}
+}
+
+// ended is the end of a session whose one side ended: what that side had sent still arrives before the news.
+func (s *session) ended(by *machine) {
+	if !s.forget() {
 		return
 	}
-	w.sessions = slices.Delete(w.sessions, i, i+1)
-	s.up.cut()
-	s.down.cut()
-	w.after(w.upTo(300*time.Millisecond), func() {
-		s.a.m.do(s.aLife, func(bool) { s.a.closed(s) })
-	})
-	w.after(w.upTo(2*time.Second), func() {
-		s.h.m.do(s.hLife, func(bool) {
-			s.h.sessions = slices.DeleteFunc(s.h.sessions, func(o *session) bool { return o == s })
-			s.h.step(controller.AgentGone{Node: s.a.name, Session: s.id})
-		})
+	if by == s.h.m {
+		s.up.cut()
+		s.down.end(s.closedBelow)
+	} else {
+		s.down.cut()
+		s.up.end(s.closedAbove)
+	}
+}
+
+// forget takes the session off the world's list, once.
+func (s *session) forget() bool {
+	w := s.h.w
+	i := slices.Index(w.sessions, s)
+	if i >= 0 {
+		w.sessions = slices.Delete(w.sessions, i, i+1)
+	}
+	return i >= 0
+}
+
+func (s *session) closedBelow() { s.a.m.do(s.aLife, func(bool) { s.a.closed(s) }) }
+
+func (s *session) closedAbove() {
+	s.h.m.do(s.hLife, func(bool) {
+		s.h.sessions = slices.DeleteFunc(s.h.sessions, func(o *session) bool { return o == s })
+		s.h.step(controller.AgentGone{Node: s.a.name, Session: s.id})
 	})
 }
 
@@ -85,7 +107,7 @@ func (w *world) sessionsChanged() {
 func (w *world) sessionsLost(m *machine) {
 	for _, s := range slices.Clone(w.sessions) {
 		if (s.h.m == m || s.a.m == m) && w.net.open(s.a.at, s.h.at) && w.net.open(s.h.at, s.a.at) {
-			s.broken()
+			s.ended(m)
 		}
 	}
 	w.sessionsChanged()
