@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/understudy-ha/understudy/store/internal/freeport"
 	"github.com/understudy-ha/understudy/store/storetest"
 )
 
@@ -45,17 +45,16 @@ func serverMain(config string) int {
 	return 0
 }
 
-// freePorts gives loopback addresses that nobody listened on a moment ago.
+// freePorts gives loopback addresses that nobody listens on.
 func freePorts(t testing.TB, n int) []string {
 	t.Helper()
+	ports, err := freeport.Take(n)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		out = append(out, l.Addr().String())
+	for _, p := range ports {
+		out = append(out, fmt.Sprint("127.0.0.1:", p))
 	}
 	return out
 }

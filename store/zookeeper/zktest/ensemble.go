@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/understudy-ha/understudy/store/internal/freeport"
 )
 
 // Options are how the servers run. The zero value will do.
@@ -39,8 +41,9 @@ type server struct {
 	dir                          string
 	client, secure, quorum, vote int // ports
 
-	mu   sync.Mutex
-	proc *exec.Cmd // nil: not running
+	mu     sync.Mutex
+	proc   *exec.Cmd     // nil: not started, or killed
+	exited chan struct{} // closed when proc has ended, be it by itself
 }
 
 // Start starts n servers (1, 3 or 5) with their data and logs below dir, and waits until all serve. If that
@@ -54,7 +57,7 @@ func Start(ctx context.Context, dir string, n int, opts Options) (*Ensemble, err
 		opts.Classpath = "/usr/share/java/zookeeper.jar:/usr/share/java/netty-all.jar:/usr/share/java/netty-codec.jar:" +
 			"/usr/share/java/netty-resolver.jar:/usr/share/java/slf4j-simple.jar"
 	}
-	ports, err := freePorts(4 * n)
+	ports, err := freeport.Take(4 * n)
 	if err != nil {
 		return nil, err
 	}
@@ -76,20 +79,6 @@ func Start(ctx context.Context, dir string, n int, opts Options) (*Ensemble, err
 		return nil, err
 	}
 	return e, nil
-}
-
-// freePorts gives ports that nobody listened on a moment ago.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // configure writes what server i reads at its start.
@@ -176,11 +165,13 @@ func (e *Ensemble) mode(i int) string {
 	return mode
 }
 
-// Ready waits until every running server serves.
+// Ready waits until every server serves that was not killed.
 func (e *Ensemble) Ready(ctx context.Context) error {
 	for i, s := range e.servers {
-		for s.running() && e.mode(i) == "" {
+		for exited := s.running(); exited != nil && e.mode(i) == ""; {
 			select {
+			case <-exited:
+				return fmt.Errorf("zookeeper server %d has ended by itself, see %s", i, s.log())
 			case <-ctx.Done():
 				return fmt.Errorf("zookeeper server %d does not serve, see %s: %w", i, s.log(), ctx.Err())
 			case <-time.After(20 * time.Millisecond):
@@ -192,13 +183,17 @@ func (e *Ensemble) Ready(ctx context.Context) error {
 
 func (s *server) log() string { return filepath.Join(s.dir, "server.log") }
 
-func (s *server) running() bool {
+// running gives what is closed when the server ends, or nil if it was killed.
+func (s *server) running() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.proc != nil
+	if s.proc == nil {
+		return nil
+	}
+	return s.exited
 }
 
-// Pid is the process of server i, or 0 if it does not run.
+// Pid is the process of server i, or 0 if it was killed.
 func (e *Ensemble) Pid(i int) int {
 	s := e.servers[i]
 	s.mu.Lock()
@@ -209,7 +204,7 @@ func (e *Ensemble) Pid(i int) int {
 	return s.proc.Process.Pid
 }
 
-// Restart starts server i on its old data, unless it runs. It does not wait until it serves: Ready does.
+// Restart starts server i on its old data, if it was killed. It does not wait until it serves: Ready does.
 func (e *Ensemble) Restart(i int) error {
 	s := e.servers[i]
 	s.mu.Lock()
@@ -230,7 +225,12 @@ func (e *Ensemble) Restart(i int) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start zookeeper server %d: %w", i, err)
 	}
-	s.proc = cmd
+	exited := make(chan struct{})
+	go func() { // ends with the process, which Kill waits for
+		cmd.Wait()
+		close(exited)
+	}()
+	s.proc, s.exited = cmd, exited
 	return nil
 }
 
@@ -243,7 +243,7 @@ func (e *Ensemble) Kill(i int) error {
 		return nil
 	}
 	err := s.proc.Process.Kill()
-	s.proc.Wait() // says that it was killed
+	<-s.exited
 	s.proc = nil
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil

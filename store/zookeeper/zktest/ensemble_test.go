@@ -2,6 +2,7 @@ package zktest
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 )
@@ -47,5 +48,18 @@ func TestEnsemble(t *testing.T) {
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestStartSaysWhatIsWrong(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	e, err := Start(ctx, t.TempDir(), 1, Options{Classpath: "/nowhere.jar"})
+	if err == nil {
+		e.Close()
+		t.Fatal("servers without a program serve")
+	}
+	if ctx.Err() != nil || !strings.Contains(err.Error(), "has ended by itself, see ") {
+		t.Errorf("%v", err)
 	}
 }
