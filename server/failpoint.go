@@ -3,8 +3,11 @@ package server
 import (
 	"log/slog"
 	"os"
+	goruntime "runtime"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/understudy-ha/understudy/controller"
 )
@@ -47,7 +50,10 @@ func (f *failpoints) reached(b controller.Boundary) {
 		return
 	}
 	slog.Warn("failpoint", "boundary", b.Where, "job", b.Job, "signal", signal)
-	if err := syscall.Kill(os.Getpid(), signal); err != nil {
+	// Sent to this very thread: a signal to the process may be taken by another one, and this one would go on for a while.
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
+	if err := unix.Tgkill(os.Getpid(), unix.Gettid(), signal); err != nil {
 		slog.Error("failpoint", "err", err)
 	}
 }
