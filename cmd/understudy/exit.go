@@ -63,7 +63,7 @@ func exitCode(err error) int {
 	case isUnreachable(err):
 		return exitUnreachable
 	case errors.Is(err, fs.ErrNotExist):
-		return exitNotFound
+		return exitInvalid // a file that was named
 	}
 	return exitFailed
 }
@@ -91,8 +91,8 @@ func isWrongCertificate(err error) bool {
 
 func isUnreachable(err error) bool {
 	var u *url.Error
-	var n net.Error
-	return errors.As(err, &u) || errors.As(err, &n)
+	var n *net.OpError
+	return errors.As(err, &u) || errors.As(err, &n) && n.Op == "dial"
 }
 
 // complaint is an error as --json shows it, on standard error.

@@ -155,17 +155,20 @@ func (c *console) followJob(ctx context.Context, cl *client.Client, name string)
 	var j *api.Job
 	shown := 0
 	err := follow(ctx, c, cl, api.KindJob, name, func(e client.Event) error {
-		if e.Type == "delete" {
+		switch got, ok := e.Object.(*api.Job); {
+		case e.Type == "delete":
 			return fmt.Errorf("job %s was removed: it is past its retention", name)
-		}
-		if e.Type == "sync" && j == nil {
-			return api.Errorf(api.CodeNotFound, "job %s is not there", name)
-		}
-		got, ok := e.Object.(*api.Job)
-		if !ok {
+		case e.Type == "sync" && j == nil: // not there, or so new that this watch has not heard of it
+			now, err := cl.Job(ctx, "", name)
+			if err != nil {
+				return err
+			}
+			j = now
+		case ok:
+			j = got
+		default:
 			return nil
 		}
-		j = got
 		for ; shown < len(j.Status.Timeline); shown++ {
 			c.say("%s", timelineLine(j, j.Status.Timeline[shown]))
 		}

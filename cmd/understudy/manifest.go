@@ -51,9 +51,9 @@ func parseManifest(name string, b []byte) ([]document, error) {
 	var bad api.Invalid
 	for _, part := range splitDocuments(b) {
 		where := fmt.Sprintf("%s:%d", name, part.line)
-		raws, err := toJSON(part.text)
+		raws, err := toJSON(part)
 		if err != nil {
-			bad.Add(where, firstLine(err.Error()), "YAML or JSON")
+			bad.Add(where, yamlError(err), "YAML or JSON")
 			continue
 		}
 		for _, raw := range raws {
@@ -115,27 +115,27 @@ func sameTwice(docs []document) error {
 	return nil
 }
 
-// part is one document of a file as text, and the line it begins on.
+// part is one document of a file as text: above is how many lines stand before text, line where its first field is.
 type part struct {
-	line int
-	text []byte
+	above, line int
+	text        []byte
 }
 
 // splitDocuments splits YAML at its "---" lines. A document that begins with "{" or "[" is JSON, of which several may follow each
 // other; toJSON takes those apart.
 func splitDocuments(b []byte) []part {
 	var parts []part
-	cur := part{line: 1}
+	cur := part{}
 	flush := func() {
 		if len(bytes.TrimSpace(withoutComments(cur.text))) > 0 {
-			cur.line += leadingBlank(cur.text)
+			cur.line = cur.above + 1 + leadingBlank(cur.text)
 			parts = append(parts, cur)
 		}
 	}
 	for n, line := range bytes.SplitAfter(b, []byte("\n")) {
 		if isSeparator(line) {
 			flush()
-			cur = part{line: n + 2}
+			cur = part{above: n + 1}
 			continue
 		}
 		cur.text = append(cur.text, line...)
@@ -171,18 +171,25 @@ func leadingBlank(text []byte) int {
 }
 
 // toJSON gives the resources of a document: one, those of a JSON stream, or those of a list as `get -o json` writes it.
-func toJSON(text []byte) ([][]byte, error) {
-	t := bytes.TrimSpace(text)
+func toJSON(p part) ([][]byte, error) {
+	t := bytes.TrimSpace(p.text)
 	if len(t) > 0 && (t[0] == '{' || t[0] == '[') {
 		if raws, err := jsonStream(t); err == nil {
 			return raws, nil
 		}
 	}
-	raw, err := yaml.YAMLToJSONStrict(text)
+	// With the lines above it, so that errors name the file's lines.
+	raw, err := yaml.YAMLToJSONStrict(append(bytes.Repeat([]byte("\n"), p.above), p.text...))
 	if err != nil {
 		return nil, err
 	}
 	return items(raw), nil
+}
+
+// yamlError is a parser's complaint on one line.
+func yamlError(err error) string {
+	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "yaml: ")
+	return strings.TrimPrefix(text, "unmarshal errors: ")
 }
 
 func jsonStream(text []byte) ([][]byte, error) {
@@ -226,9 +233,4 @@ func sortForApply(docs []document) {
 	slices.SortStableFunc(docs, func(a, b document) int {
 		return kindRank[a.object.Head().Kind] - kindRank[b.object.Head().Kind]
 	})
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }

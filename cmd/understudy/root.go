@@ -72,6 +72,7 @@ func newRoot(c *console) *cobra.Command {
 
 // finish makes every wrong command line a usageError, and a verb that has verbs of its own say which.
 func finish(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see `%s --help`", err, cmd.CommandPath())
 	})
@@ -79,7 +80,7 @@ func finish(cmd *cobra.Command) {
 		cmd.Args = wantVerb
 		if cmd.RunE == nil {
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-				return usagef("%s: want one of %s", cmd.CommandPath(), strings.Join(verbNames(cmd), ", "))
+				return usagef("%swant one of %s", verbPrefix(cmd), strings.Join(verbNames(cmd), ", "))
 			}
 		}
 	}
@@ -100,6 +101,15 @@ func asUsage(err error) error {
 	return &usageError{err.Error()}
 }
 
+// verbPrefix begins a message about a verb with its name: "jobs show: "; with nothing for the program itself.
+func verbPrefix(cmd *cobra.Command) string {
+	_, verb, _ := strings.Cut(cmd.CommandPath(), " ")
+	if verb == "" {
+		return ""
+	}
+	return verb + ": "
+}
+
 func verbNames(cmd *cobra.Command) []string {
 	var names []string
 	for _, sub := range cmd.Commands() {
@@ -115,10 +125,12 @@ func wantVerb(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return usagef("%s: %q is no verb: did you mean %s?", cmd.CommandPath(), args[0], strings.Join(near, " or "))
+		return usagef("%s%q is no verb: did you mean %s?", verbPrefix(cmd), args[0], strings.Join(near, " or "))
 	}
-	return usagef("%s: %q is no verb: want one of %s", cmd.CommandPath(), args[0], strings.Join(verbNames(cmd), ", "))
+	return usagef("%s%q is no verb: want one of %s", verbPrefix(cmd), args[0], strings.Join(verbNames(cmd), ", "))
 }
+
+func usageLine(cmd *cobra.Command) string { return strings.TrimSuffix(cmd.UseLine(), " [flags]") }
 
 // args wants exactly the arguments that names lists; one in brackets may be left out.
 func args(names ...string) cobra.PositionalArgs {
@@ -131,9 +143,9 @@ func args(names ...string) cobra.PositionalArgs {
 		}
 		switch {
 		case len(given) < need:
-			return usagef("%s: %s is missing; usage: %s", cmd.CommandPath(), names[len(given)], cmd.UseLine())
+			return usagef("%s%s is missing; usage: %s", verbPrefix(cmd), names[len(given)], usageLine(cmd))
 		case len(given) > len(names):
-			return usagef("%s: %q is too much; usage: %s", cmd.CommandPath(), given[len(names)], cmd.UseLine())
+			return usagef("%s%q is too much; usage: %s", verbPrefix(cmd), given[len(names)], usageLine(cmd))
 		}
 		return nil
 	}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"understudy": main})
+}
+
+// TestScripts runs testdata/*.txtar: the real binary, and where a script starts one a real controller.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: setUpScript,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":      exits,
+			"eventually": eventually,
+			"appliance":  applianceCmd,
+			"envsubst":   envsubst,
+		},
+	})
+}
+
+// setUpScript gives a script free ports and two appliances that answer probes: $PROBE_A and $PROBE_B.
+func setUpScript(e *testscript.Env) error {
+	e.Setenv("NO_COLOR", "1")
+	e.Setenv("HOME", e.WorkDir)
+	for _, name := range []string{"API", "CLUSTER", "ARM"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		e.Setenv(name, l.Addr().String())
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	all := map[string]*appliance{}
+	for _, name := range []string{"A", "B"} {
+		a, err := newAppliance()
+		if err != nil {
+			return err
+		}
+		all[name] = a
+		e.Setenv("PROBE_"+name, a.address)
+		e.Defer(a.stop)
+	}
+	e.Values[appliancesKey{}] = all
+	return nil
+}
+
+type appliancesKey struct{}
+
+// appliance accepts connections and drops them, which is all that a tcp probe asks for.
+type appliance struct {
+	address string
+	mu      sync.Mutex
+	l       net.Listener
+	served  sync.WaitGroup
+}
+
+func newAppliance() (*appliance, error) {
+	a := &appliance{address: "127.0.0.1:0"}
+	err := a.start()
+	return a, err
+}
+
+func (a *appliance) start() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l, err := net.Listen("tcp", a.address)
+	if err != nil {
+		return err
+	}
+	a.l, a.address = l, l.Addr().String()
+	a.served.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close() // the probe has seen what it wants
+		}
+	})
+	return nil
+}
+
+func (a *appliance) stop() {
+	a.mu.Lock()
+	_ = a.l.Close() // twice is harmless
+	a.mu.Unlock()
+	a.served.Wait()
+}
+
+// applianceCmd is "appliance A stop" or "appliance A start".
+func applianceCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: appliance NAME start|stop")
+	}
+	a := ts.Value(appliancesKey{}).(map[string]*appliance)[args[0]]
+	if args[1] == "stop" {
+		a.stop()
+		return
+	}
+	ts.Check(a.start())
+}
+
+// exits is "exits CODE understudy …": the exit code must be just that.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND …")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// eventuallyWithin is how long eventually tries: a loaded machine with the race detector is slow.
+const eventuallyWithin = 60 * time.Second
+
+// eventually is "eventually REGEXP understudy …": the command's output must come to match.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventually REGEXP COMMAND …")
+	}
+	want := regexp.MustCompile("(?m)" + args[0])
+	ctx, cancel := context.WithTimeout(context.Background(), eventuallyWithin)
+	defer cancel()
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		out := ts.ReadFile("stdout")
+		if err == nil && want.MatchString(out) {
+			return
+		}
+		if sleep(ctx, 100*time.Millisecond) != nil {
+			ts.Fatalf("%s: after %v the output does not match %q:\n%s%s", strings.Join(args[1:], " "), eventuallyWithin, args[0], out, fmt.Sprint(err))
+		}
+	}
+}
+
+// envsubst is "envsubst FILE": ${NAME} in it becomes the script's variable.
+func envsubst(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: envsubst FILE")
+	}
+	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
