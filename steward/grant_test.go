@@ -131,6 +131,7 @@ func TestAddressThatWillNotGo(t *testing.T) {
 
 func TestPromisesKeepTheGrantWithoutControllers(t *testing.T) {
 	b := holding(t)
+	b.step(b.core.echo(b, 5, group)) // a leader was in touch until now
 	b.step(Closed{1})
 	promise := func(refuses string) {
 		for _, a := range b.asked {
