@@ -2,12 +2,14 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/lead"
 	"github.com/understudy-ha/understudy/mutant"
+	"github.com/understudy-ha/understudy/store"
 )
 
 // lookEvery is how often a cloud is compared with the assignment.
@@ -40,16 +42,33 @@ func (c *Core) astray(g *group) []string {
 		}
 		return out
 	}
-	steps, err := c.plan(g, api.JobRepair, "", g.assign.Active, g.assign.Generation)
-	if err != nil {
-		return out
-	}
-	for _, s := range steps {
+	for _, s := range c.wanted(g) {
 		if s.Node != nil {
 			out = append(out, c.astraySections(g, s)...)
 		}
 	}
 	return out
+}
+
+// wanted is how the nodes must be by the assignment: a plan, kept while what it is made from stays.
+type wanted struct {
+	spec, assign store.Rev
+	provider     *api.Provider
+	peers        map[string]string
+	steps        []api.Step
+}
+
+func (c *Core) wanted(g *group) []api.Step {
+	w, peers := &g.wanted, c.peers(g)
+	if w.spec == g.specRev && w.assign == g.assignRev && w.provider == c.provider(g) && maps.Equal(w.peers, peers) {
+		return w.steps
+	}
+	steps, err := c.plan(g, api.JobRepair, "", g.assign.Active, g.assign.Generation)
+	if err != nil {
+		steps = nil // a plan that cannot be made is a condition of its own, when it is needed
+	}
+	*w = wanted{g.specRev, g.assignRev, c.provider(g), peers, steps}
+	return steps
 }
 
 func (c *Core) astraySections(g *group, s api.Step) []string {

@@ -267,6 +267,9 @@ func (c *Core) committed(g *group, w groupWrite, ops []store.Op, epoch int64, d 
 			c.own[op.Key] = d.Revs[i]
 			c.learn(store.Entry{Key: op.Key, Value: op.Value, Rev: d.Revs[i]})
 		}
+		if w.job != nil && op.Key == api.ObjectKey(w.job.Ref()) {
+			c.jobs[w.job.Ref()] = jobEntry{stored: op.Value, rev: d.Revs[i], job: w.job} // no need to parse it
+		}
 	}
 	if w.outcomes > 0 && w.job.Metadata.Name == g.runsOf {
 		g.results = g.results[w.outcomes:]

@@ -39,6 +39,7 @@ type group struct {
 	looking   bool
 	lookedFor *api.Assignment // in force when the look began
 	findings  []cloud.Finding
+	wanted    wanted
 
 	status statusWriter
 }

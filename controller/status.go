@@ -3,6 +3,7 @@ package controller
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ type statusWriter struct {
 	since   map[string]time.Time // by condition
 	current api.GroupStatus
 	written []byte
+	shown   api.GroupStatus // what written says
 	at      clock.Instant
 	pending bool
 }
@@ -64,6 +66,9 @@ func (w *statusWriter) stamp(cs []api.Condition, now time.Time) []api.Condition 
 
 func (c *Core) writeStatus(g *group) {
 	w := &g.status
+	if w.written != nil && slices.Equal(w.current.Members, w.shown.Members) && slices.Equal(w.current.Conditions, w.shown.Conditions) {
+		return
+	}
 	doc := encode(w.current)
 	if bytes.Equal(doc, w.written) || w.pending {
 		return
@@ -73,7 +78,7 @@ func (c *Core) writeStatus(g *group) {
 		c.after(left, func() { w.pending, g.dirty = false, true })
 		return
 	}
-	w.written, w.at = doc, c.now
+	w.written, w.shown, w.at = doc, w.current, c.now
 	c.transact(c.guard(), []store.Op{{Key: api.StatusKey(g.ref), Value: doc}}, func(d TxnDone) {
 		if d.Err != nil {
 			w.written = nil
