@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -70,30 +71,40 @@ func siteFlows(udp time.Duration) []Flow {
 }
 
 // frame is what every packet of a flow carries.
+type frame struct {
+	flow   uint16
+	number int64
+	sent   int64 // wall clock, nanoseconds
+}
+
 const (
 	frameMagic = 0x554c4142 // "ULAB"
-	frameSize  = 16         // magic 4, flow 2, zero 2, number 8
+	frameSize  = 24         // magic 4, flow 2, zero 2, number 8, sent 8
 )
 
-func putFrame(b []byte, flow uint16, number int64) {
+func (f frame) put(b []byte) {
 	binary.BigEndian.PutUint32(b[0:], frameMagic)
-	binary.BigEndian.PutUint16(b[4:], flow)
+	binary.BigEndian.PutUint16(b[4:], f.flow)
 	binary.BigEndian.PutUint16(b[6:], 0)
-	binary.BigEndian.PutUint64(b[8:], uint64(number))
+	binary.BigEndian.PutUint64(b[8:], uint64(f.number))
+	binary.BigEndian.PutUint64(b[16:], uint64(f.sent))
 }
 
 var errFrame = errors.New("not a frame of the lab")
 
-func readFrame(b []byte) (flow uint16, number int64, err error) {
+func readFrame(b []byte) (frame, error) {
 	if len(b) < frameSize || binary.BigEndian.Uint32(b) != frameMagic {
-		return 0, 0, errFrame
+		return frame{}, errFrame
 	}
-	number = int64(binary.BigEndian.Uint64(b[8:]))
-	if number < 0 {
-		return 0, 0, errFrame
+	f := frame{binary.BigEndian.Uint16(b[4:]), int64(binary.BigEndian.Uint64(b[8:])), int64(binary.BigEndian.Uint64(b[16:]))}
+	if f.number < 0 || f.number >= maxNumber {
+		return frame{}, errFrame
 	}
-	return binary.BigEndian.Uint16(b[4:]), number, nil
+	return f, nil
 }
+
+// maxNumber bounds what a stray packet can make a record grow to.
+const maxNumber = 1 << 26
 
 // sent is the sender's record of a flow: when each packet left, by its number.
 type sent struct {
@@ -132,21 +143,21 @@ func (s *sent) between(from, to int64) (first, end int64, broke int) {
 // arrived is the receiver's record of a flow.
 type arrived struct {
 	mu         sync.Mutex
-	seen       []uint64 // a bit a number
-	at         []int64  // wall clock of each arrival, in order
+	seen       []uint64  // a bit a number
+	all        []arrival // in order of arrival
 	duplicates int64
 }
 
-// maxNumber bounds what a stray packet can make the record grow to.
-const maxNumber = 1 << 26
+type arrival struct {
+	number   int64
+	sent, at int64 // wall clock, nanoseconds
+}
 
-func (a *arrived) add(number int64, now time.Time) {
-	if number >= maxNumber {
-		return
-	}
+// add takes a frame that arrived at, by the wall clock in nanoseconds.
+func (a *arrived) add(f frame, at int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	word, bit := int(number/64), uint64(1)<<(number%64)
+	word, bit := int(f.number/64), uint64(1)<<(f.number%64)
 	if word >= len(a.seen) {
 		a.seen = append(a.seen, make([]uint64, word+1-len(a.seen))...)
 	}
@@ -155,7 +166,10 @@ func (a *arrived) add(number int64, now time.Time) {
 		return
 	}
 	a.seen[word] |= bit
-	a.at = append(a.at, now.UnixNano())
+	if n := len(a.all); n > 0 && at < a.all[n-1].at {
+		at = a.all[n-1].at // two sockets, or two processors, may disagree by a little
+	}
+	a.all = append(a.all, arrival{f.number, f.sent, at})
 }
 
 // count tells how many of the numbers [first, end) have arrived.
@@ -170,28 +184,33 @@ func (a *arrived) count(first, end int64) (n int64) {
 	return n
 }
 
-// longestGap is the longest time within [from, to] without an arrival, its ends included.
-func (a *arrived) longestGap(from, to int64) time.Duration {
+// outage is the longest time within [from, to] without an arrival, its ends included, less the interval. Between two
+// packets of which none was lost it is less the time the sender let pass: that he was late is not the network's doing.
+func (a *arrived) outage(from, to int64, interval time.Duration) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	lo, _ := slices.BinarySearch(a.at, from)
-	last, longest := from, int64(0)
-	for _, t := range a.at[lo:] {
-		if t > to {
+	lo, _ := slices.BinarySearchFunc(a.all, from, func(x arrival, t int64) int { return cmp.Compare(x.at, t) })
+	last, longest := arrival{number: -1, at: from}, int64(0)
+	for _, next := range a.all[lo:] {
+		if next.at > to {
 			break
 		}
-		longest = max(longest, t-last)
-		last = t
+		pause := int64(interval)
+		if last.number >= 0 && next.number == last.number+1 {
+			pause = max(pause, next.sent-last.sent)
+		}
+		longest = max(longest, next.at-last.at-pause)
+		last = next
 	}
-	return time.Duration(max(longest, to-last))
+	return time.Duration(max(longest, to-last.at-int64(interval)))
 }
 
 // last is when the newest arrival was; 0 if there was none.
 func (a *arrived) last() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.at) == 0 {
+	if len(a.all) == 0 {
 		return 0
 	}
-	return a.at[len(a.at)-1]
+	return a.all[len(a.all)-1].at
 }

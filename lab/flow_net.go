@@ -3,9 +3,13 @@ package lab
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // rawProtocol is the IP protocol number of the flows that are no transport of Go's.
@@ -31,11 +35,11 @@ func header(kind FlowKind, id uint16, number int64) []byte {
 }
 
 // packet is a whole packet of the flow above IP.
-func packet(f Flow, number int64) []byte {
+func packet(f Flow, number int64, now time.Time) []byte {
 	b := header(f.Kind, f.ID, number)
 	at := len(b)
 	b = append(b, make([]byte, frameSize)...)
-	putFrame(b[at:], f.ID, number)
+	frame{f.ID, number, now.UnixNano()}.put(b[at:])
 	if f.Kind == FlowICMP {
 		binary.BigEndian.PutUint16(b[2:], internetChecksum(b))
 	}
@@ -72,26 +76,90 @@ func sendPackets(ctx context.Context, f Flow, record *sent) error {
 	defer conn.Close()
 	pace := newPace(f.Interval)
 	for pace.wait(ctx) {
-		number := record.add(time.Now())
-		_, _ = conn.Write(packet(f, number))
+		now := time.Now()
+		_, _ = conn.Write(packet(f, record.add(now), now))
 	}
 	return nil
 }
 
+// listen opens the socket of a flow that comes in; the kernel stamps what arrives, so that a receiver that is held up
+// does not look like a network that is.
+func listen(f Flow) (packetSocket, error) {
+	var conn packetSocket
+	var err error
+	if proto, raw := rawProtocol[f.Kind]; raw {
+		conn, err = net.ListenIP(fmt.Sprintf("ip4:%d", proto), &net.IPAddr{IP: net.IPv4zero})
+	} else {
+		conn, err = net.ListenUDP("udp4", &net.UDPAddr{Port: f.Port})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("flow %s: %w", f.Name, err)
+	}
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		err = errors.Join(raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+		}), err)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("flow %s: time stamps: %w", f.Name, err), conn.Close())
+	}
+	return conn, nil
+}
+
+// packetSocket is a UDP or raw IP socket.
+type packetSocket interface {
+	net.PacketConn
+	syscall.Conn
+}
+
+// read gives a packet without its IP header, and when it arrived.
+func read(conn packetSocket, b, oob []byte) (n int, at int64, err error) {
+	var oobn int
+	skip := 0
+	switch c := conn.(type) {
+	case *net.UDPConn:
+		n, oobn, _, _, err = c.ReadMsgUDP(b, oob)
+	case *net.IPConn:
+		n, oobn, _, _, err = c.ReadMsgIP(b, oob)
+		if n > 0 {
+			skip = int(b[0]&0x0f) * 4 // unlike ReadFrom, ReadMsgIP keeps the IP header
+		}
+	}
+	if err != nil || skip > n {
+		return 0, 0, err
+	}
+	copy(b, b[skip:n])
+	return n - skip, arrivalTime(oob[:oobn]), nil
+}
+
+// arrivalTime reads the kernel's stamp; now, if there is none.
+func arrivalTime(oob []byte) int64 {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err == nil {
+		for _, m := range messages {
+			if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SO_TIMESTAMPNS && len(m.Data) >= 16 {
+				return int64(binary.NativeEndian.Uint64(m.Data))*1e9 + int64(binary.NativeEndian.Uint64(m.Data[8:]))
+			}
+		}
+	}
+	return time.Now().UnixNano()
+}
+
 // receivePackets records what arrives of the kind until conn is closed.
-func receivePackets(conn net.PacketConn, kind FlowKind, records map[uint16]*arrived) {
-	b := make([]byte, 2048)
+func receivePackets(conn packetSocket, kind FlowKind, records map[uint16]*arrived) {
+	b, oob := make([]byte, 2048), make([]byte, 128)
 	skip := len(header(kind, 0, 0))
 	for {
-		n, _, err := conn.ReadFrom(b)
-		if n < skip {
-			if isClosed(err) {
-				return
-			}
-			continue
+		n, at, err := read(conn, b, oob)
+		if isClosed(err) {
+			return
 		}
-		if flow, number, err := readFrame(b[skip:n]); err == nil && records[flow] != nil {
-			records[flow].add(number, time.Now())
+		if err != nil || n < skip {
+			continue // an ICMP error of a packet we sent: the network is what is tested
+		}
+		if f, err := readFrame(b[skip:n]); err == nil && records[f.flow] != nil {
+			records[f.flow].add(f, at)
 		}
 	}
 }

@@ -66,7 +66,8 @@ func writeStream(ctx context.Context, conn net.Conn, f Flow, record *sent, again
 			return true
 		default:
 		}
-		putFrame(b, f.ID, record.add(time.Now()))
+		now := time.Now()
+		frame{f.ID, record.add(now), now.UnixNano()}.put(b)
 		_ = conn.SetWriteDeadline(time.Now().Add(20 * time.Second))
 		if _, err := conn.Write(b); err != nil {
 			return true
@@ -100,8 +101,8 @@ func receiveStreams(ctx context.Context, l net.Listener, records map[uint16]*arr
 				if _, err := io.ReadFull(conn, b); err != nil {
 					return
 				}
-				if flow, number, err := readFrame(b); err == nil && records[flow] != nil {
-					records[flow].add(number, time.Now())
+				if f, err := readFrame(b); err == nil && records[f.flow] != nil {
+					records[f.flow].add(f, time.Now().UnixNano())
 				}
 			}
 		}()

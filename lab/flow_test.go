@@ -7,16 +7,16 @@ import (
 
 func TestFrameGoesThereAndBack(t *testing.T) {
 	for _, f := range siteFlows(time.Millisecond) {
-		b := packet(f, 70_000)
-		flow, number, err := readFrame(b[len(header(f.Kind, 0, 0)):])
-		if err != nil || flow != f.ID || number != 70_000 {
-			t.Errorf("%s: read flow %d number %d, error %v; want flow %d number 70000", f.Name, flow, number, err, f.ID)
+		b := packet(f, 70_000, time.Unix(3, 4))
+		got, err := readFrame(b[len(header(f.Kind, 0, 0)):])
+		if want := (frame{f.ID, 70_000, 3_000_000_004}); err != nil || got != want {
+			t.Errorf("%s: read %+v, error %v; want %+v", f.Name, got, err, want)
 		}
 	}
 }
 
 func TestEchoRequestHasAChecksum(t *testing.T) {
-	b := packet(Flow{ID: 9, Kind: FlowICMP}, 3)
+	b := packet(Flow{ID: 9, Kind: FlowICMP}, 3, time.Unix(1, 0))
 	if sum := internetChecksum(b); sum != 0 {
 		t.Errorf("the sum over the packet with its checksum is %#x, want 0", sum)
 	}
@@ -24,46 +24,46 @@ func TestEchoRequestHasAChecksum(t *testing.T) {
 
 func FuzzReadFrame(f *testing.F) {
 	f.Add([]byte("ULAB"))
-	f.Add(packet(Flow{ID: 1, Kind: FlowUDP}, 5))
+	f.Add(packet(Flow{ID: 1, Kind: FlowUDP}, 5, time.Unix(1, 0)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		flow, number, err := readFrame(b)
+		got, err := readFrame(b)
 		if err != nil {
 			return
 		}
 		again := make([]byte, frameSize)
-		putFrame(again, flow, number)
+		got.put(again)
 		if string(again[:6]) != string(b[:6]) || string(again[8:]) != string(b[8:frameSize]) {
-			t.Errorf("%x reads as flow %d number %d, which is written %x", b, flow, number, again)
+			t.Errorf("%x reads as %+v, which is written %x", b, got, again)
 		}
 	})
 }
 
 func TestArrived(t *testing.T) {
-	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
+	ms := func(n int64) int64 { return n * int64(time.Millisecond) }
 	var a arrived
-	for _, p := range []struct {
-		number int64
-		ms     int
-	}{{0, 100}, {1, 110}, {1, 111}, {70, 200}, {3, 205}, {maxNumber, 206}} {
-		a.add(p.number, at(p.ms))
+	// number, sent, arrived: 2 to 4 are lost, 6 left late, 7 was held up under way.
+	for _, p := range [][3]int64{{0, 100, 100}, {1, 110, 110}, {1, 110, 111}, {5, 150, 151}, {6, 250, 251}, {7, 260, 301}} {
+		a.add(frame{number: p[0], sent: ms(p[1])}, ms(p[2]))
 	}
 	if a.duplicates != 1 {
 		t.Errorf("duplicates = %d, want 1", a.duplicates)
 	}
-	if n := a.count(0, 71); n != 4 {
-		t.Errorf("count = %d of 71, want 4: a duplicate and a stray number do not count", n)
+	if n := a.count(0, 8); n != 5 {
+		t.Errorf("count = %d of 8, want 5: a duplicate does not count", n)
 	}
 	for _, c := range []struct {
-		from, to int
-		gap      time.Duration
+		name           string
+		from, to, want int64
 	}{
-		{100, 205, 90 * time.Millisecond},
-		{0, 205, 100 * time.Millisecond},     // before the first
-		{200, 1205, 1000 * time.Millisecond}, // after the last
-		{120, 130, 10 * time.Millisecond},    // nothing at all
+		{"three lost", 100, 160, 31},
+		{"the sender was late", 145, 255, 0},
+		{"one was held up", 245, 305, 40},
+		{"before the first", 0, 110, 90},
+		{"after the last", 300, 1301, 990},
+		{"nothing at all", 120, 130, 0},
 	} {
-		if gap := a.longestGap(at(c.from).UnixNano(), at(c.to).UnixNano()); gap != c.gap {
-			t.Errorf("longest gap in [%d, %d] ms = %s, want %s", c.from, c.to, gap, c.gap)
+		if got := a.outage(ms(c.from), ms(c.to), 10*time.Millisecond); got != time.Duration(ms(c.want)) {
+			t.Errorf("%s: outage in [%d, %d] ms = %s, want %d ms", c.name, c.from, c.to, got, c.want)
 		}
 	}
 }

@@ -56,7 +56,7 @@ type flowLoss struct {
 	Flow   Flow
 	Sent   int64
 	Lost   int64
-	Outage time.Duration // the longest time without an arrival, less the interval
+	Outage time.Duration // see arrived.outage
 	Broke  int           // TCP connections that broke
 }
 
@@ -88,7 +88,7 @@ func (t *traffic) window(from, to time.Time) ([]flowLoss, error) {
 	for _, f := range t.flows {
 		r, a := left[f.ID], came[f.ID]
 		all = append(all, flowLoss{Flow: f, Sent: r.End - r.First, Lost: r.End - r.First - a.Count,
-			Outage: max(0, a.Gap-f.Interval), Broke: r.Broke})
+			Outage: a.Outage, Broke: r.Broke})
 	}
 	return all, nil
 }

@@ -35,8 +35,8 @@ type numberRange struct {
 }
 
 type arrivedAnswer struct {
-	Count int64         `json:"count"`
-	Gap   time.Duration `json:"gap"`
+	Count  int64         `json:"count"`
+	Outage time.Duration `json:"outage"`
 }
 
 // trafficAnswer is one line back, by flow.
@@ -58,7 +58,7 @@ func TrafficMain(in io.Reader, out io.Writer) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	t := &trafficProcess{sent: map[uint16]*sent{}, arrived: map[uint16]*arrived{}, again: map[uint16]chan struct{}{}}
+	t := &trafficProcess{sent: map[uint16]*sent{}, arrived: map[uint16]*arrived{}, interval: map[uint16]time.Duration{}, again: map[uint16]chan struct{}{}}
 	closers, err := t.receive(ctx, config, &wg)
 	defer func() {
 		for _, c := range closers {
@@ -94,9 +94,10 @@ func TrafficMain(in io.Reader, out io.Writer) error {
 }
 
 type trafficProcess struct {
-	sent    map[uint16]*sent
-	arrived map[uint16]*arrived
-	again   map[uint16]chan struct{}
+	sent     map[uint16]*sent
+	arrived  map[uint16]*arrived
+	interval map[uint16]time.Duration
+	again    map[uint16]chan struct{}
 }
 
 // receive opens every socket the machine's incoming flows need.
@@ -106,7 +107,7 @@ func (t *trafficProcess) receive(ctx context.Context, config trafficConfig, wg *
 		if f.To != config.Machine {
 			continue
 		}
-		t.arrived[f.ID] = &arrived{}
+		t.arrived[f.ID], t.interval[f.ID] = &arrived{}, f.Interval
 	}
 	for _, f := range config.Flows {
 		if f.To != config.Machine {
@@ -121,17 +122,15 @@ func (t *trafficProcess) receive(ctx context.Context, config trafficConfig, wg *
 			wg.Go(func() { receiveStreams(ctx, l, t.arrived) })
 			continue
 		}
-		network, address := "udp4", fmt.Sprintf(":%d", f.Port)
-		if proto, isRaw := rawProtocol[f.Kind]; isRaw {
+		if _, isRaw := rawProtocol[f.Kind]; isRaw {
 			if raw[f.Kind] {
-				continue
+				continue // one socket gets every packet of the protocol
 			}
 			raw[f.Kind] = true
-			network, address = fmt.Sprintf("ip4:%d", proto), "0.0.0.0"
 		}
-		conn, err := net.ListenPacket(network, address)
+		conn, err := listen(f)
 		if err != nil {
-			return closers, fmt.Errorf("flow %s: %w", f.Name, err)
+			return closers, err
 		}
 		closers = append(closers, conn)
 		wg.Go(func() { receivePackets(conn, f.Kind, t.arrived) })
@@ -169,7 +168,7 @@ func (t *trafficProcess) answer(q trafficQuestion) trafficAnswer {
 		a.Arrived = map[uint16]arrivedAnswer{}
 		for id, r := range q.Ranges {
 			if rec := t.arrived[id]; rec != nil {
-				a.Arrived[id] = arrivedAnswer{rec.count(r.First, r.End), rec.longestGap(q.From, q.To)}
+				a.Arrived[id] = arrivedAnswer{rec.count(r.First, r.End), rec.outage(q.From, q.To, t.interval[id])}
 			}
 		}
 	case "last":
