@@ -162,6 +162,7 @@ func (l *loop) watchKernel(ctx context.Context) error {
 			l.repair(api.EngineAddresses, l.engines.addresses.Repair)
 			sleep(ctx, settleTime)
 		}
+		sleep(ctx, time.Second) // the watch broke; watch anew
 	}
 	return nil
 }
