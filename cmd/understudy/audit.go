@@ -29,9 +29,10 @@ func auditShowVerb(c *console) *cobra.Command {
 	var refusedOnly bool
 	limit := 50
 	cmd := &cobra.Command{
-		Use:   "show",
-		Short: "Show the newest entries of the controller that answers",
-		Args:  args(),
+		Use:         "show",
+		Annotations: everyTenant,
+		Short:       "Show the newest entries of the controller that answers",
+		Args:        args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 0 {
 				return usagef("--limit %d: want 0 (all) or more", limit)

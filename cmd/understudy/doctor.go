@@ -19,8 +19,9 @@ var errUnwell = errors.New("a failover would not work now; see the findings")
 
 func doctorVerb(c *console) *cobra.Command {
 	return &cobra.Command{
-		Use:   "doctor [GROUP]",
-		Short: "Find what would make a failover fail",
+		Use:         "doctor [GROUP]",
+		Annotations: everyTenant,
+		Short:       "Find what would make a failover fail",
 		Long: `Find what would make a failover fail: permissions, missing resources, IP forwarding, agents that are away, controllers
 that a dead appliance would cut off, members that one fault takes down together.
 

@@ -17,8 +17,9 @@ func eventsVerb(c *console) *cobra.Command {
 	var followThem bool
 	limit := 50
 	cmd := &cobra.Command{
-		Use:   "events",
-		Short: "Show what happened, oldest first",
+		Use:         "events",
+		Annotations: everyTenant,
+		Short:       "Show what happened, oldest first",
 		Example: `  understudy events --for dmz
   understudy events --for node/edge --follow`,
 		Args: args(),

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"syscall"
 
 	"github.com/understudy-ha/understudy/api"
 )
@@ -149,8 +150,11 @@ func (c *console) explain(err error) string {
 		return "no controller answered: " + err.Error() + "\nIs `understudy server` running there? The addresses come from " + c.configPath + "."
 	}
 	var refusal *api.Error
-	if errors.As(err, &refusal) {
+	switch {
+	case errors.As(err, &refusal):
 		return err.Error() + c.hint(refusal.Code)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return err.Error() + "\nAnother program listens there, perhaps a controller: stop it, or choose other addresses (--listen, --cluster-listen)."
 	}
 	return err.Error()
 }

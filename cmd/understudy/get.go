@@ -12,8 +12,9 @@ import (
 func getVerb(c *console) *cobra.Command {
 	output := "table"
 	cmd := &cobra.Command{
-		Use:   "get KIND [NAME]",
-		Short: "Show resources",
+		Use:         "get KIND [NAME]",
+		Annotations: everyTenant,
+		Short:       "Show resources",
 		Long: `Show the resources of a kind, or one of them.
 
 Kinds: nodes (node, no), providers (provider), appliancegroups (groups, group, ag), jobs (job), events (event),

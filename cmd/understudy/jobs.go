@@ -28,9 +28,10 @@ func jobsListVerb(c *console) *cobra.Command {
 	var group string
 	limit := 50
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List jobs, oldest first",
-		Args:  args(),
+		Use:         "list",
+		Annotations: everyTenant,
+		Short:       "List jobs, oldest first",
+		Args:        args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 0 {
 				return usagef("--limit %d: want 0 (all) or more", limit)

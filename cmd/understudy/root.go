@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/understudy-ha/understudy/api"
 )
 
 const about = `Understudy keeps a site reachable: it watches an active and a standby appliance and moves public addresses
@@ -47,6 +49,8 @@ func newRoot(c *console) *cobra.Command {
 		SilenceUsage:  true,
 		Version:       version,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		PersistentPreRunE: c.checkTenant,
 	}
 	root.SetIn(c.in)
 	root.SetOut(c.out)
@@ -69,6 +73,20 @@ func newRoot(c *console) *cobra.Command {
 	finish(root)
 	return root
 }
+
+// everyTenant marks verbs for which the tenant "*" makes sense: they list, or they make something that is of every tenant.
+var everyTenant = map[string]string{"tenants": "all"}
+
+// checkTenant refuses the tenant "*" where one resource is named.
+func (c *console) checkTenant(cmd *cobra.Command, given []string) error {
+	if c.tenant != api.AllTenants || cmd.Annotations["tenants"] != "" && len(given) <= namesAfter[cmd.Name()] {
+		return nil
+	}
+	return usagef(`%s-n "*" is for lists: want the one tenant that is meant`, verbPrefix(cmd))
+}
+
+// namesAfter is how many arguments of a verb come before one that names a resource, if any.
+var namesAfter = map[string]int{"get": 1, "watch": 2}
 
 // finish makes every wrong command line a usageError, and a verb that has verbs of its own say which.
 func finish(cmd *cobra.Command) {

@@ -73,6 +73,9 @@ func (f *serverFlags) config(dir string) (server.Config, error) {
 	return cfg, cfg.Validate()
 }
 
+// sayWaiting is how long a controller waits for its store in silence.
+const sayWaiting = 5 * time.Second
+
 func (c *console) serve(ctx context.Context, f serverFlags) error {
 	dir := dirOr(f.dir)
 	cfg, err := f.config(dir)
@@ -89,7 +92,11 @@ func (c *console) serve(ctx context.Context, f serverFlags) error {
 	if err != nil {
 		return err
 	}
+	slow := time.AfterFunc(sayWaiting, func() {
+		c.say("Waiting for the store (%s): it answers when most of its members run. Controllers: %s.", cfg.Store.Type, strings.Join(cfg.ControllerNames(), ", "))
+	})
 	s, err := server.New(ctx, server.Options{Dir: dir, Config: cfg, Version: version, FailpointFile: os.Getenv(server.FailpointEnv)})
+	slow.Stop()
 	if err != nil {
 		return err
 	}

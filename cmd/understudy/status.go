@@ -12,9 +12,10 @@ import (
 
 func statusVerb(c *console) *cobra.Command {
 	return &cobra.Command{
-		Use:   "status",
-		Short: "Show who leads, and which controllers and agents are there",
-		Args:  args(),
+		Use:         "status",
+		Annotations: everyTenant,
+		Short:       "Show who leads, and which controllers and agents are there",
+		Args:        args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := c.client()
 			if err != nil {

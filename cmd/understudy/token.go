@@ -40,8 +40,9 @@ func tokenCreateVerb(c *console) *cobra.Command {
 	var q tokenRequest
 	var role string
 	cmd := &cobra.Command{
-		Use:   "create --node NAME | --user NAME --role ROLE",
-		Short: "Make a token",
+		Use:         "create --node NAME | --user NAME --role ROLE",
+		Annotations: everyTenant,
+		Short:       "Make a token",
 		Long: `Make a token and print it, this once: it is stored hashed.
 
 With --out a client.yaml is written that whoever gets it can use at once; with --certificate that file holds a client
@@ -154,9 +155,10 @@ func (c *console) tellToken(q tokenRequest, reply api.TokenReply) error {
 
 func tokenListVerb(c *console) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list",
-		Short: "List tokens; their secrets are not kept",
-		Args:  args(),
+		Use:         "list",
+		Annotations: everyTenant,
+		Short:       "List tokens; their secrets are not kept",
+		Args:        args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := c.client()
 			if err != nil {

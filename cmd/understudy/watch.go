@@ -15,8 +15,9 @@ import (
 
 func watchVerb(c *console) *cobra.Command {
 	return &cobra.Command{
-		Use:   "watch KIND [NAME]",
-		Short: "Show resources, and again whenever they change",
+		Use:         "watch KIND [NAME]",
+		Annotations: everyTenant,
+		Short:       "Show resources, and again whenever they change",
 		Long: `Show the resources of a kind, or one, and again whenever they change, until interrupted.
 
 States may be skipped when they change fast; the last one never is. With --json each line is
