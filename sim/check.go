@@ -42,8 +42,6 @@ type checker struct {
 	examined bool
 
 	failovers, moves, endedJobs int
-	// twice is how long two machines answered for one address because one had been suspended.
-	twice time.Duration
 }
 
 type askedKey struct {

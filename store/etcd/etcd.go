@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/understudy-ha/understudy/store"
 )
@@ -256,7 +258,7 @@ func (s *Store) Close() (err error) {
 		s.stop()
 		s.mu.Unlock()
 		s.running.Wait()
-		if err = s.client.Close(); errors.Is(err, context.Canceled) || errors.Is(err, grpc.ErrClientConnClosing) {
+		if err = s.client.Close(); errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled {
 			err = nil
 		}
 		if s.server != nil {
