@@ -14,7 +14,7 @@ func (f *faults) random() {
 	if w.now >= w.calm {
 		return
 	}
-	w.after(time.Duration(w.rng.ExpFloat64()*float64(30*time.Second)), f.random)
+	w.after(time.Duration(w.rng.ExpFloat64()*float64(40*time.Second)), f.random)
 	h := w.hosts[w.rng.IntN(3)]
 	if l := w.leader(); l != nil && w.chance(0.5) {
 		h = l

@@ -72,8 +72,8 @@ func (w *world) addGroup(k flavour) {
 		w.linuxMembers(g)
 	}
 	s.Probe.Port = 80
-	if w.chance(0.6) {
-		s.Probe.Interval = api.Duration(2 * time.Second) // else the profile's 1s
+	if w.chance(0.75) {
+		s.Probe.Interval = api.Duration(2+w.rng.IntN(2)) * api.Duration(time.Second) // else the profile's 1s
 	}
 	hold := api.Duration(w.between(10*time.Second, 40*time.Second))
 	s.Failover.Damping = api.Damping{Moves: 3 + w.rng.IntN(3), Window: api.Duration(time.Minute), Hold: &hold}

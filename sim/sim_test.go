@@ -2,8 +2,37 @@ package sim
 
 import (
 	"bytes"
+	"runtime"
 	"testing"
+	"time"
+
+	"github.com/understudy-ha/understudy/controller"
 )
+
+// TestSeeds plays seeds that must be clean, have three failovers each, and hit every boundary with every fault.
+func TestSeeds(t *testing.T) {
+	seeds, hits := 300, 20
+	if raced {
+		seeds, hits = 12, 1
+	}
+	r := RunMany(1, seeds, runtime.NumCPU(), nil)
+	for _, f := range r.Failed {
+		t.Errorf("seed %d: %s", f.Seed, f.Failure)
+	}
+	if r.LeastFailovers < 3 {
+		t.Errorf("a seed had %d failovers, want at least 3", r.LeastFailovers)
+	}
+	if r.Virtual < time.Duration(seeds)*faultsLast {
+		t.Errorf("%v of virtual time, want 30 minutes a seed", r.Virtual)
+	}
+	for f, kind := range Faults() {
+		for b, where := range controller.Boundaries() {
+			if n := r.Coverage[f][b]; n < hits {
+				t.Errorf("%s %s: %d hits, want at least %d", kind, where, n, hits)
+			}
+		}
+	}
+}
 
 // TestDeterminism plays seeds twice: not a byte of the trace may differ.
 func TestDeterminism(t *testing.T) {
@@ -13,8 +42,11 @@ func TestDeterminism(t *testing.T) {
 		if !bytes.Equal(a.Bytes(), b.Bytes()) || first.Hash != second.Hash {
 			t.Errorf("seed %d: two runs gave traces %s and %s", seed, first.Hash, second.Hash)
 		}
-		if first.Failure != nil {
-			t.Errorf("seed %d: %s", seed, first.Failure)
+		if third := Run(seed, nil); third.Hash != first.Hash {
+			t.Errorf("seed %d: printing the trace changes it", seed)
 		}
+	}
+	if Run(1, nil).Hash == Run(2, nil).Hash {
+		t.Error("two seeds gave the same trace")
 	}
 }

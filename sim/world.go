@@ -67,7 +67,7 @@ const faultsLast = 30 * time.Minute
 
 func newWorld(seed uint64, out io.Writer) *world {
 	w := &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x756e6465727374)), trace: newTrace(out), calm: faultsLast}
-	ttl := time.Duration(9+3*w.rng.IntN(3)) * time.Second
+	ttl := time.Duration(12+3*w.rng.IntN(3)) * time.Second
 	w.timing = lead.Timing{TTL: ttl, Margin: ttl/6 + w.upTo(ttl/3-ttl/6)}
 	// Holders stop at ttl−margin by their clocks, a hung one's kernel up to late after that, and successors wait for
 	// ttl+margin by theirs: that is safe while (ttl−margin+late)·(1+rate) ≤ (ttl+margin)·(1−rate).

@@ -40,7 +40,11 @@ func main() {
 	flag.BoolVar(&o.js, "json", false, "print the report as JSON")
 	flag.IntVar(&o.workers, "j", runtime.NumCPU(), "how many seeds at once")
 	flag.Parse()
-	debug.SetGCPercent(400) // worlds are small and short-lived
+	if flag.NArg() > 0 || o.seeds < 1 || o.workers < 1 {
+		fmt.Fprintln(os.Stderr, "simulate: want -seeds and -j of at least 1, and no arguments")
+		os.Exit(2)
+	}
+	debug.SetGCPercent(800) // worlds are small and short-lived
 	ok, err := run(o, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "simulate:", err)
@@ -95,7 +99,7 @@ func many(o options, out io.Writer) bool {
 	r := sim.RunMany(o.start, o.seeds, o.workers, progress(o.seeds))
 	if o.js {
 		show(out, r)
-		return len(r.Failed) == 0
+		return good(r)
 	}
 	for _, f := range r.Failed {
 		tell(out, f)
@@ -113,8 +117,18 @@ func many(o options, out io.Writer) bool {
 		}
 	}
 	fmt.Fprintf(out, "\nleast: %d\n", r.Coverage.Least())
-	return len(r.Failed) == 0
+	return good(r)
 }
+
+// good tells whether every invariant held and, if there were seeds enough, every fault hit every boundary often enough.
+func good(r sim.Report) bool {
+	return len(r.Failed) == 0 && r.LeastFailovers >= 3 && (r.Seeds < enough || r.Coverage.Least() >= hits)
+}
+
+const (
+	enough = 300 // seeds
+	hits   = 20  // in every cell of the table
+)
 
 // progress says on stderr, now and then, how far it got.
 func progress(seeds int) func(int) {

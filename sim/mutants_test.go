@@ -1,0 +1,25 @@
+//go:build mutants
+
+package sim
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/understudy-ha/understudy/mutant"
+)
+
+// TestMutants plants every defect and wants it found soon; `make sim` allows a thousand seeds.
+func TestMutants(t *testing.T) {
+	for _, n := range mutant.All() {
+		h, err := Hunt(n, 1, 300, runtime.NumCPU())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !h.Found {
+			t.Errorf("%s: not found by %d seeds", n, h.Tried)
+			continue
+		}
+		t.Logf("%s: seed %d, %s", n, h.Seed, h.Failure)
+	}
+}

@@ -1,0 +1,16 @@
+//go:build !mutants
+
+package sim
+
+import (
+	"testing"
+
+	"github.com/understudy-ha/understudy/mutant"
+)
+
+// TestOrdinaryBuildHasNoDefects: a hunt in it must say so and not report that nothing was found.
+func TestOrdinaryBuildHasNoDefects(t *testing.T) {
+	if _, err := Hunt(mutant.MarginZero, 1, 1, 1); err == nil {
+		t.Error("want an error that names the tag")
+	}
+}
