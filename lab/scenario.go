@@ -69,6 +69,16 @@ func Scenarios() []Scenario {
 			About: "the same pair with every core and the disk loaded and 5 % of the probes lost: nothing may move",
 			run:   runNVASoak,
 		},
+		{
+			Name:  "nva-bench",
+			About: "the same pair and keepalived with adverts each 100 ms, in interleaved rounds; the ratio of their outages",
+			run:   runNVABench,
+		},
+		{
+			Name:  "arm-latency",
+			About: "moves on a simulated Azure with the published latencies, beside their critical path and the original's serial order",
+			run:   runARMLatency,
+		},
 	}
 }
 

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Long runs on the real lab; full counts. SOAK=60m sets the length of the loaded run, GONE=10m that of the dead control plane.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+SOAK=${SOAK:-60m}
+GONE=${GONE:-10m}
+for store in etcd zookeeper; do
+  bin/understudy lab run nva-switch --store $store --fault control-plane-gone --gone "$GONE" --rounds 1 --no-peers
+  bin/understudy lab run nva-switch --store $store --fault leader-mid-failover,paused-leader,leader,leader-and-node,partition,both-down,rolling --no-peers
+done
+bin/understudy lab run nva-switch --effects lease --fault control-plane-gone --gone "$GONE" --rounds 1 --no-peers
+bin/understudy lab run nva-soak --duration "$SOAK"
