@@ -101,15 +101,15 @@ func TestHolder(t *testing.T) {
 			t.Error("holds what was never granted")
 		}
 	})
-	t.Run("a promise keeps grants away for one ttl", func(t *testing.T) {
+	t.Run("a promise keeps grants away for as long as a successor waits", func(t *testing.T) {
 		h := NewHolder(timing, born)
 		if !h.Promise(at(0), owner) {
 			t.Fatal("does not promise although no leader echoes")
 		}
-		if !h.Grant(at(timing.TTL-1), at(timing.TTL-1), owner) {
+		if !h.Grant(at(timing.Wait()-1), at(timing.Wait()-1), owner) {
 			t.Error("takes a grant in spite of its promise")
 		}
-		if h.Grant(at(timing.TTL), at(timing.TTL), owner) {
+		if h.Grant(at(timing.Wait()), at(timing.Wait()), owner) {
 			t.Error("waits although the promise is over")
 		}
 	})
@@ -137,9 +137,9 @@ func TestHolder(t *testing.T) {
 			t.Errorf("two thirds into the grant: in touch %v, must ask %v, holds %v", h.InTouch(when), h.MustAsk(when), h.Holds(when, owner))
 		}
 	})
-	t.Run("a fresh life takes no grant for one ttl", func(t *testing.T) {
+	t.Run("a fresh life takes no grant while an earlier one may have promised", func(t *testing.T) {
 		h := NewHolder(timing, at(0))
-		if !h.Grant(at(timing.TTL-1), at(timing.TTL-1), owner) {
+		if !h.Grant(at(timing.Wait()-1), at(timing.Wait()-1), owner) {
 			t.Error("takes a grant although an earlier life may have promised")
 		}
 	})

@@ -11,7 +11,7 @@ import (
 // one owner (a group) moves by lease. Driven by one goroutine.
 //
 // A grant lasts Hold from the moment the agent *sent* the tick whose echo renewed it. When no controller echoes any
-// more, the agent may ask every other candidate to promise that it accepts no grant for one ttl; with all promises it
+// more, the agent may ask every other candidate to promise that it accepts no grant for Wait; with all promises it
 // keeps the grant for Hold from the moment it asked. A candidate that is itself in touch with a leader does not promise:
 // then the leader is right to move the grant.
 type Holder struct {
@@ -22,7 +22,7 @@ type Holder struct {
 	born     clock.Instant
 }
 
-// NewHolder holds nothing. Because promises do not survive a restart, it takes no grant for one ttl after born,
+// NewHolder holds nothing. Because promises do not survive a restart, it takes no grant for Wait after born,
 // except those that Restore brings back.
 func NewHolder(t Timing, born clock.Instant) *Holder {
 	return &Holder{timing: t, born: born, grants: map[string]clock.Instant{}, promised: map[string]clock.Instant{}}
@@ -56,7 +56,7 @@ func (h *Holder) Grant(now, tickSent clock.Instant, owner string) (wait bool) {
 // promises tells whether this agent has, or may have in an earlier life, promised to take no grant.
 func (h *Holder) promises(now clock.Instant, owner string) bool {
 	at, ok := h.promised[owner]
-	return ok && now.Since(at) < h.timing.TTL || now.Since(h.born) < h.timing.TTL
+	return ok && now.Since(at) < h.timing.Wait() || now.Since(h.born) < h.timing.Wait()
 }
 
 // Restore brings back a grant that was kept on disk by an earlier life in the same boot of the machine.
@@ -110,7 +110,8 @@ func (h *Holder) AllPromised(asked clock.Instant, owner string) {
 	}
 }
 
-// Promise answers another candidate that asks this agent to accept no grant for one ttl.
+// Promise answers another candidate that asks this agent to accept no grant for Wait: the holder stops after Hold by its own
+// clock, and as everywhere the difference pays for clocks that run at different rates.
 func (h *Holder) Promise(now clock.Instant, owner string) bool {
 	if h.Holds(now, owner) || h.InTouch(now) {
 		return false

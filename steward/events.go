@@ -72,7 +72,7 @@ type (
 		Err           error
 	}
 
-	// Asked: another node asks to promise that this one takes no grant for one ttl. ID goes back in Answer.
+	// Asked: another node asks to promise that this one takes no grant for ttl + margin. ID goes back in Answer.
 	Asked struct {
 		ID    uint64
 		Owner string

@@ -16,7 +16,7 @@ func holding(t *testing.T) *bench {
 	t.Helper()
 	b := newBench(t)
 	b.connect(1)
-	b.pass(timing.TTL)
+	b.pass(timing.Wait())
 	b.want("grant", b.code(b.pushed(5, addresses(group, 1, "10.9.0.1/24"))), "ok")
 	if !b.held(group) {
 		t.Fatal("the address is not held")
@@ -169,7 +169,7 @@ func TestUnknownCandidatesPromiseNothing(t *testing.T) {
 	for name, candidates := range map[string]map[string]string{"none": nil, "one without an address": {"b": "10.0.0.2:9444", "c": ""}} {
 		b := newBench(t)
 		b.connect(1)
-		b.pass(timing.TTL)
+		b.pass(timing.Wait())
 		s := addresses(group, 1, "10.9.0.1/24")
 		s.Addresses.Candidates = candidates
 		b.want("grant", b.code(b.pushed(5, s)), "ok")
@@ -190,13 +190,13 @@ func TestPromiseKeepsGrantsAway(t *testing.T) {
 	b := newBench(t)
 	b.connect(1)
 	b.want("a new life may have promised", b.code(b.pushed(5, addresses(group, 1, "10.9.0.1/24"))), "wait")
-	b.pass(timing.TTL)
+	b.pass(timing.Wait())
 	b.step(Asked{ID: 7, Owner: group, Node: "default/b"})
 	if len(b.answers) != 1 || !b.answers[0].Promised {
 		t.Fatalf("answered %+v", b.answers)
 	}
 	b.want("promised", b.code(b.pushed(5, addresses(group, 1, "10.9.0.1/24"))), "wait")
-	b.pass(timing.TTL)
+	b.pass(timing.Wait())
 	b.want("the promise is over", b.code(b.pushed(5, addresses(group, 1, "10.9.0.1/24"))), "ok")
 	b.step(Asked{ID: 8, Owner: group, Node: "default/b"})
 	if b.answers[1].Promised || b.answers[1].ID != 8 {
@@ -212,7 +212,7 @@ func TestPromiseKeepsGrantsAway(t *testing.T) {
 func TestGrantThatTheDiskHeldTooLong(t *testing.T) {
 	b := newBench(t)
 	b.connect(1)
-	b.pass(timing.TTL)
+	b.pass(timing.Wait())
 	b.diskHangs = true
 	p := b.pushed(5, addresses(group, 1, "10.9.0.1/24"))
 	b.step(p)
@@ -228,7 +228,7 @@ func TestGrantThatTheDiskHeldTooLong(t *testing.T) {
 func TestRefusedGrantIsGivenBack(t *testing.T) {
 	b := newBench(t)
 	b.connect(1)
-	b.pass(timing.TTL)
+	b.pass(timing.Wait())
 	b.diskFails = errors.New("no space")
 	b.want("answer", b.code(b.pushed(5, addresses(group, 1, "10.9.0.1/24"))), "failed")
 	if len(b.core.Report().Holds) != 0 {

@@ -371,7 +371,7 @@ func TestCrashAnywhere(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		b := newBench(t)
 		b.connect(1)
-		b.pass(timing.TTL)
+		b.pass(timing.Wait())
 		generation := int64(0)
 		for range 6 {
 			generation++
