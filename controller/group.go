@@ -24,8 +24,10 @@ type group struct {
 
 	targets map[string]Target
 	judges  map[string]*health.Judge
-	tracker *health.Tracker
-	shown   map[string]api.Health // verdicts as last recorded
+	// toldDoubt are the members of which the others last heard that this controller is in doubt.
+	toldDoubt map[string]bool
+	tracker   *health.Tracker
+	shown     map[string]api.Health // verdicts as last recorded
 
 	dirty     bool
 	writing   bool // a transaction about this group, or the reading after one, is under way
@@ -47,7 +49,7 @@ type group struct {
 func (c *Core) group(ref api.Ref) *group {
 	g := c.groups[ref]
 	if g == nil {
-		g = &group{ref: ref, targets: map[string]Target{}, judges: map[string]*health.Judge{}, shown: map[string]api.Health{},
+		g = &group{ref: ref, targets: map[string]Target{}, judges: map[string]*health.Judge{}, toldDoubt: map[string]bool{}, shown: map[string]api.Health{},
 			runs: map[string]*run{}, orphans: map[uint64]string{}}
 		c.groups[ref] = g
 	}

@@ -67,12 +67,23 @@ func (c *Core) probed(e Probed) {
 		return
 	}
 	j := g.judges[e.Member]
-	if !j.Result(c.now.Wall, e.Outcome, e.Detail) {
+	changed := j.Result(c.now.Wall, e.Outcome, e.Detail)
+	if !changed && (!g.toldDoubt[e.Member] || j.Opinion().Doubt) {
 		return
 	}
-	g.tracker.Hear(c.now, c.cfg.Self, j.Opinion())
+	// With every change goes what is thought of the other members now: they may be about to change too.
 	g.dirty = true
-	c.do(Tell{Opinions: []health.Opinion{j.Opinion()}})
+	c.do(Tell{Opinions: c.opinions(g)})
+}
+
+// opinions are what this controller thinks of a group's members now. Doubts that were told are told again once they end.
+func (c *Core) opinions(g *group) (all []health.Opinion) {
+	for _, name := range slices.Sorted(maps.Keys(g.judges)) {
+		o := g.judges[name].Opinion()
+		g.toldDoubt[name] = o.Doubt
+		all = append(all, o)
+	}
+	return all
 }
 
 func (c *Core) heard(e Heard) {
@@ -103,11 +114,7 @@ func (c *Core) tellAll() {
 	c.told = c.now
 	var all []health.Opinion
 	for _, g := range c.sortedGroups() {
-		for _, name := range slices.Sorted(maps.Keys(g.judges)) {
-			o := g.judges[name].Opinion()
-			g.tracker.Hear(c.now, c.cfg.Self, o)
-			all = append(all, o)
-		}
+		all = append(all, c.opinions(g)...)
 	}
 	slices.SortStableFunc(all, func(a, b health.Opinion) int { return cmp.Compare(a.Group.String(), b.Group.String()) })
 	c.do(Tell{Opinions: all, Full: true})
@@ -117,11 +124,10 @@ func (c *Core) tellAll() {
 func (c *Core) verdicts(g *group) map[string]health.Verdict {
 	out := map[string]health.Verdict{}
 	for _, m := range g.spec.Spec.Members {
-		v := g.tracker.Verdict(c.now, m.Name)
 		if j := g.judges[m.Name]; j != nil {
-			v.Doubt = j.Doubts()
+			g.tracker.Hear(c.now, c.cfg.Self, j.Opinion())
 		}
-		out[m.Name] = v
+		out[m.Name] = g.tracker.Verdict(c.now, m.Name)
 	}
 	return out
 }

@@ -35,8 +35,8 @@ func TestJudgeDoubts(t *testing.T) {
 		for i, r := range results {
 			j.Result(time.Unix(int64(i), 0), map[rune]Outcome{'.': OK, 'x': Fail, '?': Inconclusive}[r], "")
 		}
-		if j.Doubts() != want {
-			t.Errorf("after %q doubts = %t, want %t", results, j.Doubts(), want)
+		if got := j.Opinion().Doubt; got != want {
+			t.Errorf("after %q doubt = %t, want %t", results, got, want)
 		}
 	}
 }
@@ -48,6 +48,30 @@ func TestJudgeRemembersTheFirstMiss(t *testing.T) {
 	}
 	if got := j.Opinion().FirstMiss.Unix(); got != 2 {
 		t.Errorf("first miss at %d, want 2", got)
+	}
+}
+
+func TestTrackerDoubts(t *testing.T) {
+	now := clock.Instant{Mono: time.Hour, Wall: time.Unix(1000, 0)}
+	for _, c := range []struct {
+		name   string
+		health api.Health
+		doubts []bool // by observer
+		want   bool
+	}{
+		{"all are sure", api.Up, []bool{false, false, false}, false},
+		{"one is in doubt, two are enough", api.Up, []bool{true, false, false}, false},
+		{"two are in doubt", api.Up, []bool{true, true, false}, true},
+		{"two are in doubt that it is down", api.Down, []bool{true, true, false}, true},
+		{"two are sure that it is down", api.Down, []bool{false, false, true}, false},
+	} {
+		tr := NewTracker(0, 3)
+		for i, doubt := range c.doubts {
+			tr.Hear(now, string(rune('a'+i)), Opinion{Member: "m", Health: c.health, Doubt: doubt})
+		}
+		if v := tr.Verdict(now, "m"); v.Health != c.health || v.Doubt != c.want {
+			t.Errorf("%s: %s, doubt %t, want %s, %t", c.name, v.Health, v.Doubt, c.health, c.want)
+		}
 	}
 }
 

@@ -32,6 +32,8 @@ type Opinion struct {
 	FirstMiss time.Time `json:"firstMiss,omitzero"`
 	// Detail of the latest failure.
 	Detail string `json:"detail,omitempty"`
+	// Doubt: the latest probe spoke against Health, a member that is up did not answer or one that is down did.
+	Doubt bool `json:"doubt,omitempty"`
 }
 
 // Judge is one observer's hysteresis over one member: Fall failures in a row make it down, Rise answers in a row
@@ -51,12 +53,10 @@ func NewJudge(group api.Ref, member string, rise, fall int) *Judge {
 }
 
 // Opinion as it is now.
-func (j *Judge) Opinion() Opinion { return j.opinion }
-
-// Doubts tells whether the latest probe speaks against the opinion: a member that is up did not answer, or one that is
-// down did.
-func (j *Judge) Doubts() bool {
-	return j.row > 0 && (j.opinion.Health == api.Up && !j.rowOK || j.opinion.Health == api.Down && j.rowOK)
+func (j *Judge) Opinion() Opinion {
+	o := j.opinion
+	o.Doubt = j.row > 0 && (o.Health == api.Up && !j.rowOK || o.Health == api.Down && j.rowOK)
+	return o
 }
 
 // Result takes one probe's outcome and tells whether the opinion changed.

@@ -25,8 +25,8 @@ type Verdict struct {
 	// FirstMiss is the earliest first failed probe of those who say Down.
 	FirstMiss time.Time
 	Detail    string
-	// Doubt: the latest probe of whoever decides speaks against his opinion. When observers lose sight of everything at
-	// once, or get it back, one member's verdict changes before the others'.
+	// Doubt: too few of those who say so are sure. When observers lose sight of everything at once, or get it back, one
+	// member's verdict changes before the others'.
 	Doubt bool
 }
 
@@ -75,6 +75,7 @@ func (t *Tracker) Hear(now clock.Instant, observer string, o Opinion) {
 func (t *Tracker) Verdict(now clock.Instant, member string) Verdict {
 	m := t.member(member)
 	v := Verdict{Health: api.Unknown, Since: m.verdict.Since}
+	sureUp, sureDown := 0, 0
 	for _, h := range m.heard {
 		if now.Since(h.at) > StaleAfter {
 			continue
@@ -82,8 +83,14 @@ func (t *Tracker) Verdict(now clock.Instant, member string) Verdict {
 		switch h.opinion.Health {
 		case api.Up:
 			v.Up++
+			if !h.opinion.Doubt {
+				sureUp++
+			}
 		case api.Down:
 			v.Down++
+			if !h.opinion.Doubt {
+				sureDown++
+			}
 			if v.FirstMiss.IsZero() || h.opinion.FirstMiss.Before(v.FirstMiss) {
 				v.FirstMiss, v.Detail = h.opinion.FirstMiss, h.opinion.Detail
 			}
@@ -91,9 +98,9 @@ func (t *Tracker) Verdict(now clock.Instant, member string) Verdict {
 	}
 	switch {
 	case v.Down >= t.quorum && v.Down >= v.Up:
-		v.Health = api.Down
+		v.Health, v.Doubt = api.Down, sureDown < t.quorum
 	case v.Up >= t.quorum:
-		v.Health = api.Up
+		v.Health, v.Doubt = api.Up, sureUp < t.quorum
 	}
 	if v.Health != m.verdict.Health || v.Since.IsZero() {
 		v.Since = now.Wall
