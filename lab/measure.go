@@ -99,7 +99,9 @@ func (l *nvaLab) round(ctx context.Context, t *traffic, c contender, f fault, li
 	if victim, err = c.active(ctx); err != nil || victim == "" {
 		return o, victim, fmt.Errorf("%s: no active appliance before the fault (%w)", c.name(), err)
 	}
-	l.waitSessions(ctx, t.flows, 3*time.Second)
+	if !l.waitSessions(ctx, t.flows, 5*time.Second) {
+		l.say("  the appliances do not share every TCP connection: the fault will break some")
+	}
 	o, err = l.measure(ctx, t, limit, func() error { return f.inject(ctx, l, victim) })
 	if err != nil {
 		return o, victim, err

@@ -177,24 +177,38 @@ func otherAppliance(name string) string {
 	return appliances[0]
 }
 
-// waitSessions waits until both appliances know every TCP flow's connection: then a move breaks none. It tells whether they do.
+// waitSessions waits until both appliances know every TCP flow's connection: then a move breaks none. One that does
+// not know them all is sent them again. It tells whether they do in the end.
 func (l *nvaLab) waitSessions(ctx context.Context, flows []Flow, limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
+	sent := time.Now()
 	for {
-		missing := 0
+		missing := ""
 		for _, name := range appliances {
-			out, err := l.topo.spaces[name].output(ctx, "conntrack", "-L", "-p", "tcp", "--state", "ESTABLISHED")
-			for _, f := range flows {
-				if f.Kind == FlowTCP && (err != nil || !strings.Contains(out, fmt.Sprintf("dport=%d ", f.Port))) {
-					missing++
-				}
+			if l.unknownSessions(ctx, name, flows) > 0 {
+				missing = name
 			}
 		}
-		if missing == 0 {
+		if missing == "" {
 			return true
+		}
+		if time.Since(sent) > time.Second {
+			sent = time.Now()
+			_ = l.resync(ctx, otherAppliance(missing)) // a conntrackd that just starts refuses; the next turn asks again
 		}
 		if time.Now().After(deadline) || sleep(ctx, 50*time.Millisecond) != nil {
 			return false
 		}
 	}
+}
+
+// unknownSessions counts the TCP flows whose connection the appliance does not track.
+func (l *nvaLab) unknownSessions(ctx context.Context, name string, flows []Flow) (n int) {
+	out, err := l.topo.spaces[name].output(ctx, "conntrack", "-L", "-p", "tcp", "--state", "ESTABLISHED")
+	for _, f := range flows {
+		if f.Kind == FlowTCP && (err != nil || !strings.Contains(out, fmt.Sprintf("dport=%d ", f.Port))) {
+			n++
+		}
+	}
+	return n
 }

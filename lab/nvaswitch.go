@@ -254,20 +254,22 @@ func sessionWords(lost, rounds int, flows []Flow) string {
 	return fmt.Sprintf("%d of %d lost", lost, total)
 }
 
-// detected is when the controllers were sure of the fault: when the newest job was decided. The timeline's "detect"
-// is earlier: the first probe that was missed.
+// detected is when the controllers were sure of the fault: when the newest failover was decided. The timeline's
+// "detect" is earlier: the first probe that was missed.
 func (n *nvaRun) detected(ctx context.Context) (time.Time, bool, error) {
-	g, err := n.c.group(ctx)
-	if err != nil || g.Status.Assignment == nil {
-		return time.Time{}, false, err
-	}
-	j, err := n.c.job(ctx, g.Status.Assignment.Job)
+	p, err := n.c.place(ctx)
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	for _, e := range j.Status.Timeline {
-		if e.What == "decide" {
-			return e.At, true, nil
+	jobs, err := n.c.jobsOf(p.generation)
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	for _, j := range jobs {
+		for _, e := range j.Status.Timeline {
+			if j.Spec.Kind == api.JobFailover && e.What == "decide" {
+				return e.At, true, nil
+			}
 		}
 	}
 	return time.Time{}, false, nil

@@ -99,14 +99,19 @@ func (r *Result) columns() (names []string) {
 	return names
 }
 
-// rows are the pairs of fault and contender in the order they first appear.
+// rows are the pairs of fault and contender: fault by fault, Understudy first.
 func (r *Result) rows() (rows []Figure) {
+	var faults []string
 	for _, f := range r.Figures {
+		if !slices.Contains(faults, f.Fault) {
+			faults = append(faults, f.Fault)
+		}
 		row := Figure{Peer: f.Peer, Fault: f.Fault}
 		if !slices.Contains(rows, row) {
 			rows = append(rows, row)
 		}
 	}
+	slices.SortStableFunc(rows, func(a, b Figure) int { return slices.Index(faults, a.Fault) - slices.Index(faults, b.Fault) })
 	return rows
 }
 
