@@ -23,12 +23,20 @@ func resourceHeader(kind api.Kind, name string) api.Header {
 	return api.Header{APIVersion: api.Version, Kind: kind, Metadata: api.Metadata{Name: name}}
 }
 
+// probeProtocol asks what forwards: the kernel answers tcp, a process answers http.
+func (c *cluster) probeProtocol() api.Protocol {
+	if c.l.userSpace {
+		return api.ProbeHTTP
+	}
+	return api.ProbeTCP
+}
+
 func (c *cluster) groupResource() *api.ApplianceGroup {
 	g := &api.ApplianceGroup{Header: resourceHeader(api.KindApplianceGroup, groupName), Spec: api.GroupSpec{
 		Serves:   []api.Audience{api.ServesInternet, api.ServesWorkload, api.ServesOnPremises},
 		Provider: "site",
 		Profile:  c.profile,
-		Probe:    api.Probe{Protocol: api.ProbeHTTP, Port: healthPort},
+		Probe:    api.Probe{Protocol: c.probeProtocol(), Port: healthPort},
 		// A lab fails over more often in a minute than a site does in a year.
 		Failover: api.Failover{Damping: api.Damping{Moves: 1000}},
 	}}
