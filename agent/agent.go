@@ -105,7 +105,8 @@ func run(ctx context.Context, cfg Config, id *identity, disk *disk, e *engines) 
 		return err
 	}
 	l := newLoop(cfg, id, disk, e, life)
-	core, effects := steward.New(steward.Config{Timing: id.timing(), Life: life, Boot: boot}, clock.System(), state, grants)
+	l.at = clock.System()
+	core, effects := steward.New(steward.Config{Timing: id.timing(), Life: life, Boot: boot}, l.at, state, grants)
 	l.core = core
 	l.perform(effects) // before anybody is listened to
 

@@ -33,6 +33,7 @@ type loop struct {
 	said    map[string]string // what was last logged of a section
 	pending []steward.Event   // answers of engines, taken before anything else
 	again   time.Duration
+	at      clock.Instant // of the last step
 
 	mu       sync.Mutex
 	sessions map[uint64]*session
@@ -79,9 +80,16 @@ func (l *loop) settle() {
 		ev := l.pending[0]
 		l.pending = l.pending[1:]
 		var effects []steward.Effect
-		effects, l.again = l.core.Step(clock.System(), ev)
+		l.at = clock.System()
+		effects, l.again = l.core.Step(l.at, ev)
 		l.perform(effects)
 	}
+}
+
+// left is what is left of a time that counts from the last step. The process may have been stopped since: what it then
+// does late must not make a right longer.
+func (l *loop) left(valid time.Duration) time.Duration {
+	return valid - clock.System().AtMostSince(l.at)
 }
 
 // perform carries out effects in their order.
@@ -93,11 +101,11 @@ func (l *loop) perform(effects []steward.Effect) {
 		case steward.StoreGrants:
 			l.disk.storeGrants(e.Grants)
 		case steward.Apply:
-			err := l.engines.apply(e.Section, e.Valid)
+			err := l.engines.apply(e.Section, l.left(e.Valid))
 			l.tell(e.Section, err)
 			l.pending = append(l.pending, steward.Applied{N: e.N, Engine: e.Section.Engine, Owner: e.Section.Owner, Err: err})
 		case steward.Renew:
-			if err := l.engines.addresses.Renew(e.Owner, e.Valid); err != nil {
+			if err := l.engines.addresses.Renew(e.Owner, l.left(e.Valid)); err != nil {
 				l.log.Warn("addresses not renewed", "owner", e.Owner, "err", err)
 			}
 		case steward.Drop:
