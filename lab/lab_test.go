@@ -4,30 +4,43 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// TestMain lets the test program play the hidden verbs of the binary.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "lab" {
-		var err error
-		switch os.Args[2] {
-		case "traffic":
-			err = TrafficMain(os.Stdin, os.Stdout)
-		case "desk":
-			err = DeskMain(context.Background(), os.Args[4], os.Stdin, os.Stdout)
-		case "appliance":
-			err = ApplianceMain(context.Background(), os.Args[4], len(os.Args) > 5)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+// builtBinary is the product, built once, whose verbs run on the lab's machines.
+var builtBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "understudy-lab-test-")
+	if err != nil {
+		return "", err
 	}
-	os.Exit(m.Run())
+	path := filepath.Join(dir, "understudy")
+	if out, err := exec.Command("go", "build", "-o", path, "../cmd/understudy").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build understudy: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := builtBinary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// testOptions has the binary and shows progress in the test's log.
+func testOptions(t *testing.T) Options {
+	t.Helper()
+	path, err := builtBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Binary: path, Progress: t.Output()}
 }
 
 // testLab builds the site and checks at the end that nothing of it is left.
@@ -35,7 +48,7 @@ func testLab(t *testing.T, userSpace bool) (context.Context, *nvaLab) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	l, err := newNVALab(ctx, Options{}, userSpace)
+	l, err := newNVALab(ctx, testOptions(t), userSpace)
 	t.Cleanup(func() {
 		if err := l.close(); err != nil {
 			t.Errorf("remove the lab: %v", err)
