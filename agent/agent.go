@@ -128,11 +128,11 @@ func run(ctx context.Context, cfg Config, id *identity, disk *disk, e *engines) 
 	for _, address := range id.controllers(cfg) {
 		parts = append(parts, func(ctx context.Context) error { return l.keepSession(ctx, address) })
 	}
+	cfg.Log.Info("agent is ready", "node", id.Tenant+"/"+id.Node, "version", cfg.Version, "sections", len(core.Report().Sections))
 	failed := make(chan error, len(parts))
 	for _, part := range parts {
-		wg.Go(func() { failed <- part(ctx) })
+		wg.Go(func() { failed <- part(ctx) }) // from here on the core is the loop's
 	}
-	cfg.Log.Info("agent is ready", "node", id.Tenant+"/"+id.Node, "version", cfg.Version, "sections", len(core.Report().Sections))
 	select {
 	case <-ctx.Done():
 		return nil
