@@ -250,8 +250,8 @@ func TestGrant(t *testing.T) {
 	f.echo(nil)
 	ended := time.Now()
 	eventually(t, "without echoes the address goes", func() bool { return !s.held() })
-	if d := time.Since(ended); d > testTiming.Hold()+400*time.Millisecond {
-		t.Errorf("held for %v after the last echo, want at most %v", d, testTiming.Hold())
+	if d := time.Since(ended); d > testTiming.Wait() {
+		t.Errorf("held for %v after the last echo, but another may be granted it after %v", d, testTiming.Wait())
 	}
 	eventually(t, "it is reported", func() bool {
 		_, holds := f.reported()
@@ -262,8 +262,8 @@ func TestGrant(t *testing.T) {
 	ended = time.Now()
 	p.kill()
 	eventually(t, "the kernel takes a dead agent's address away", func() bool { return !s.held() })
-	if d := time.Since(ended); d > testTiming.Hold()+400*time.Millisecond {
-		t.Errorf("held for %v after the agent died, want at most %v and 0.25s", d, testTiming.Hold())
+	if d := time.Since(ended); d > testTiming.Wait() {
+		t.Errorf("held for %v after the agent died, but another may be granted it after %v", d, testTiming.Wait())
 	}
 }
 
@@ -278,8 +278,8 @@ func TestFrozenAgentLosesItsAddress(t *testing.T) {
 	p.freeze()
 	frozen := time.Now()
 	eventually(t, "the kernel takes the address away", func() bool { return !s.held() })
-	if d := time.Since(frozen); d > testTiming.Hold()+400*time.Millisecond {
-		t.Errorf("held for %v", d)
+	if d := time.Since(frozen); d > testTiming.Wait() {
+		t.Errorf("held for %v after the agent froze, but another may be granted it after %v", d, testTiming.Wait())
 	}
 	f.echo(nil)
 	p.signal(syscall.SIGCONT)

@@ -34,7 +34,12 @@ func TestOverHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, rows)
+	r := rows[0]
+	t.Logf("total %.1f s, critical path %.1f s, routes %.1f s", r.Total, r.CriticalPath, r.RoutesDone)
+	// TestCriticalPath has the bound, on a clock that nothing disturbs. Here it is the real clock of a machine that may be busy.
+	if r.Total < r.CriticalPath || r.Total > r.Serial || r.RoutesDone > r.CriticalPath {
+		t.Errorf("total %v s, routes %v s; want at least the critical path of %v s and less than the original's %v s", r.Total, r.RoutesDone, r.CriticalPath, r.Serial)
+	}
 }
 
 func check(t *testing.T, rows []Row) {
