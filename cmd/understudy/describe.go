@@ -132,7 +132,11 @@ func (c *console) describeConditions(cs []api.Condition) {
 func (c *console) describeNode(n *api.Node) {
 	c.describeHead(n)
 	f := c.fields(13)
-	f("Connected", c.shadeCell(0, yesNo(n.Status.Connected))+", since "+clockTime(n.Status.Since))
+	since := ""
+	if !n.Status.Since.IsZero() {
+		since = ", since " + clockTime(n.Status.Since)
+	}
+	f("Connected", c.shadeCell(0, yesNo(n.Status.Connected))+since)
 	f("Version", n.Status.Version)
 	f("Zone", n.Spec.Zone)
 	f("Host", n.Spec.Host)

@@ -41,7 +41,7 @@ func (c *console) printStatus(s api.ClusterStatus) {
 	}
 	c.print("Cluster %s, state in %s", s.ClusterID, s.Store)
 	c.print("Leader  %s, epoch %d", leader, s.Epoch)
-	c.print("Answer  by %s, version %s", s.Controller, s.Version)
+	c.print("Asked   %s, version %s", s.Controller, s.Version)
 	t := newTable("CONTROLLER", "ADDRESS", "ROLE", "HEARD BY "+strings.ToUpper(s.Controller))
 	t.shade = c.shadeCell
 	for _, m := range s.Members {

@@ -34,6 +34,7 @@ func (t *table) write(w io.Writer, indent string) {
 	}
 }
 
+// line prints one row; a cell may be wider than its column, which then only shifts what follows.
 func (t *table) line(w io.Writer, indent string, row []string, width []int, shade func(int, string) string) {
 	var b strings.Builder
 	b.WriteString(indent)
@@ -44,7 +45,7 @@ func (t *table) line(w io.Writer, indent string, row []string, width []int, shad
 		}
 		b.WriteString(shown)
 		if i < len(row)-1 {
-			b.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
+			b.WriteString(strings.Repeat(" ", max(0, width[i]-utf8.RuneCountInString(cell))+2))
 		}
 	}
 	fmt.Fprintln(w, strings.TrimRight(b.String(), " "))

@@ -29,7 +29,7 @@ type Struct struct {
 	Fields    []Field
 }
 
-// Field of a Struct; those of an embedded struct stand in its place.
+// Field of a Struct.
 type Field struct {
 	// Name as it is written in a resource, GoName as it is in the comments.
 	Name, GoName string
@@ -103,8 +103,11 @@ func (m *Model) addType(spec ast.Spec, groupDoc string) {
 	case *ast.StructType:
 		s := &Struct{Name: t.Name.Name, Doc: doc}
 		for _, f := range x.Fields.List {
-			s.Fields = append(s.Fields, fieldOf(f))
+			if len(f.Names) > 0 { // an embedded one is the Header, which every resource has
+				s.Fields = append(s.Fields, fieldOf(f))
+			}
 		}
+		shareComments(s.Fields)
 		m.Structs[s.Name] = s
 	case *ast.Ident:
 		if x.Name == "string" {
@@ -117,12 +120,9 @@ func (m *Model) addType(spec ast.Spec, groupDoc string) {
 	}
 }
 
-// fieldOf reads a field; an embedded one has no Name.
+// fieldOf reads a field.
 func fieldOf(f *ast.Field) Field {
-	out := Field{Doc: strings.TrimSpace(words(f.Doc) + " " + words(f.Comment))}
-	if len(f.Names) > 0 {
-		out.GoName = f.Names[0].Name
-	}
+	out := Field{GoName: f.Names[0].Name, Doc: strings.TrimSpace(words(f.Doc) + " " + words(f.Comment))}
 	if f.Tag != nil {
 		tag, err := strconv.Unquote(f.Tag.Value)
 		if err == nil {
@@ -171,20 +171,6 @@ func (m *Model) addValue(spec ast.Spec, groupDoc string) {
 	m.Enums[id.Name].Values = append(m.Enums[id.Name].Values, Value{text, strings.TrimSpace(doc)})
 }
 
-// fields gives a struct's fields with those of embedded structs in their place.
-func (m *Model) fields(s *Struct) []Field {
-	var out []Field
-	for _, f := range s.Fields {
-		if f.Name != "" {
-			out = append(out, f)
-		} else if inner := m.Structs[f.Type]; inner != nil {
-			out = append(out, m.fields(inner)...)
-		}
-	}
-	shareComments(out)
-	return out
-}
-
 // shareComments gives a field without a comment that of the field before it, if that begins by speaking of both.
 func shareComments(fields []Field) {
 	for i := 1; i < len(fields); i++ {
@@ -207,7 +193,7 @@ func (m *Model) reach(names []string, seen map[string]bool) []*Struct {
 		}
 		seen[s.Name] = true
 		out = append(out, s)
-		for _, f := range m.fields(s) {
+		for _, f := range s.Fields {
 			names = append(names, f.Type)
 		}
 	}

@@ -41,7 +41,7 @@ func Resources(src fs.FS) (string, error) {
 	return b.String(), nil
 }
 
-// shared are types that several kinds use; they stand at the first kind that is met, under these names.
+// kind writes a kind's section. Types that several kinds use stand at the first one.
 func (m *Model) kind(b *strings.Builder, k api.KindInfo, seen map[string]bool) error {
 	top := m.Structs[string(k.Kind)]
 	if top == nil {
@@ -65,10 +65,7 @@ func (m *Model) kind(b *strings.Builder, k api.KindInfo, seen map[string]bool) e
 func (m *Model) table(s *Struct) string {
 	var b strings.Builder
 	b.WriteString("| field | type | meaning |\n|---|---|---|\n")
-	for _, f := range m.fields(s) {
-		if f.Name == "apiVersion" || f.Name == "kind" && f.Type == "Kind" || f.Name == "metadata" {
-			continue
-		}
+	for _, f := range s.Fields {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Name, m.typeWords(f), m.meaning(f))
 	}
 	return b.String()
