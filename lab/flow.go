@@ -184,25 +184,29 @@ func (a *arrived) count(first, end int64) (n int64) {
 	return n
 }
 
-// outage is the longest time within [from, to] without an arrival, its ends included, less the interval. Between two
-// packets of which none was lost it is less the time the sender let pass: that he was late is not the network's doing.
-func (a *arrived) outage(from, to int64, interval time.Duration) time.Duration {
+// outage is the longest time within [from, to] without an arrival, less the interval; numbers [first, end) were sent then.
+// Between two packets of which none was lost it is less the time the sender let pass, and the window's ends count only if
+// something sent there is missing: that the sender was late is not the network's doing.
+func (a *arrived) outage(from, to, first, end int64, interval time.Duration) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	lo, _ := slices.BinarySearchFunc(a.all, from, func(x arrival, t int64) int { return cmp.Compare(x.at, t) })
-	last, longest := arrival{number: -1, at: from}, int64(0)
+	last, longest := arrival{number: first - 1, at: from, sent: from}, int64(0)
 	for _, next := range a.all[lo:] {
 		if next.at > to {
 			break
 		}
 		pause := int64(interval)
-		if last.number >= 0 && next.number == last.number+1 {
+		if next.number <= last.number+1 {
 			pause = max(pause, next.sent-last.sent)
 		}
 		longest = max(longest, next.at-last.at-pause)
 		last = next
 	}
-	return time.Duration(max(longest, to-last.at-int64(interval)))
+	if last.number+1 < end {
+		longest = max(longest, to-last.at-int64(interval))
+	}
+	return time.Duration(longest)
 }
 
 // last is when the newest arrival was; 0 if there was none.

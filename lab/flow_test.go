@@ -52,17 +52,19 @@ func TestArrived(t *testing.T) {
 		t.Errorf("count = %d of 8, want 5: a duplicate does not count", n)
 	}
 	for _, c := range []struct {
-		name           string
-		from, to, want int64
+		name                       string
+		from, to, first, end, want int64
 	}{
-		{"three lost", 100, 160, 31},
-		{"the sender was late", 145, 255, 0},
-		{"one was held up", 245, 305, 40},
-		{"before the first", 0, 110, 90},
-		{"after the last", 300, 1301, 990},
-		{"nothing at all", 120, 130, 0},
+		{"three lost", 100, 160, 0, 6, 31},
+		{"the sender was late", 145, 255, 5, 7, 0},
+		{"one was held up", 245, 305, 6, 8, 40},
+		{"nothing sent before the first", 0, 110, 0, 1, 0},
+		{"the first two lost", 0, 110, -2, 1, 90},
+		{"the last lost", 300, 1301, 7, 9, 990},
+		{"nothing sent after the last", 300, 1301, 7, 8, 0},
+		{"all lost", 160, 240, 6, 14, 70},
 	} {
-		if got := a.outage(ms(c.from), ms(c.to), 10*time.Millisecond); got != time.Duration(ms(c.want)) {
+		if got := a.outage(ms(c.from), ms(c.to), c.first, c.end, 10*time.Millisecond); got != time.Duration(ms(c.want)) {
 			t.Errorf("%s: outage in [%d, %d] ms = %s, want %d ms", c.name, c.from, c.to, got, c.want)
 		}
 	}

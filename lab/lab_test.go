@@ -12,35 +12,36 @@ import (
 	"time"
 )
 
-// builtBinary is the product, built once, whose verbs run on the lab's machines.
-var builtBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "understudy-lab-test-")
+// built is where the product's binary goes, whose verbs run on the lab's machines.
+var built string
+
+// builtBinary builds it, once.
+var builtBinary = sync.OnceValue(func() error {
+	out, err := exec.Command("go", "build", "-o", filepath.Join(built, "understudy"), "../cmd/understudy").CombinedOutput()
 	if err != nil {
-		return "", err
+		return fmt.Errorf("build understudy: %w\n%s", err, out)
 	}
-	path := filepath.Join(dir, "understudy")
-	if out, err := exec.Command("go", "build", "-o", path, "../cmd/understudy").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build understudy: %w\n%s", err, out)
-	}
-	return path, nil
+	return nil
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := builtBinary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	var err error
+	if built, err = os.MkdirTemp("", "understudy-lab-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	_ = os.RemoveAll(built)
 	os.Exit(code)
 }
 
 // testOptions has the binary and shows progress in the test's log.
 func testOptions(t *testing.T) Options {
 	t.Helper()
-	path, err := builtBinary()
-	if err != nil {
+	if err := builtBinary(); err != nil {
 		t.Fatal(err)
 	}
-	return Options{Binary: path, Progress: t.Output()}
+	return Options{Binary: filepath.Join(built, "understudy"), Progress: t.Output()}
 }
 
 // testLab builds the site and checks at the end that nothing of it is left.

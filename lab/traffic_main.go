@@ -168,7 +168,7 @@ func (t *trafficProcess) answer(q trafficQuestion) trafficAnswer {
 		a.Arrived = map[uint16]arrivedAnswer{}
 		for id, r := range q.Ranges {
 			if rec := t.arrived[id]; rec != nil {
-				a.Arrived[id] = arrivedAnswer{rec.count(r.First, r.End), rec.outage(q.From, q.To, t.interval[id])}
+				a.Arrived[id] = arrivedAnswer{rec.count(r.First, r.End), rec.outage(q.From, q.To, r.First, r.End, t.interval[id])}
 			}
 		}
 	case "last":
