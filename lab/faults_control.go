@@ -10,8 +10,8 @@ import (
 // controlPlaneDrills are what can happen to Understudy itself.
 var controlPlaneDrills = []drill{
 	{name: "leader", about: "the leading controller is killed (-9); nothing may move and nothing may be lost", run: runLeader},
-	{name: "leader-and-node", about: "the leading controller and the active appliance die together", run: runLeaderAndNode},
-	{name: "leader-mid-failover", about: "the leader kills itself at every step boundary of a failover; another one ends the job", run: runMidFailover},
+	{name: "leader-and-node", about: "the leading controller and the active appliance die together", breaks: "node", run: runLeaderAndNode},
+	{name: "leader-mid-failover", about: "the leader kills itself at every step boundary of a failover; another one ends the job", breaks: "node", run: runMidFailover},
 	{name: "paused-leader", about: "the leader is stopped between deciding and pushing, and goes on after its successor acted", run: runPausedLeader},
 	{name: "partition", about: "the management network falls apart in several ways, one after the other", run: runPartition},
 	{name: "both-down", about: "both appliances die; nothing moves until one is healthy", run: runBothDown},

@@ -24,14 +24,17 @@ type nvaRun struct {
 type drill struct {
 	name, about string
 	userSpace   bool
-	run         func(ctx context.Context, n *nvaRun) error
+	// breaks names the appliances' fault that the drill contains: that one's control run is also the drill's.
+	breaks string
+	run    func(ctx context.Context, n *nvaRun) error
 }
 
 // drills lists what can happen to the pair, in the order it is run.
 func drills() []drill {
 	all := []drill{{name: "planned", about: "an operator moves the pair to and fro, under probes every millisecond", run: runPlanned}}
 	for _, f := range applianceFaults {
-		all = append(all, drill{f.name, f.about, f.userSpace, func(ctx context.Context, n *nvaRun) error { return n.runFault(ctx, f) }})
+		all = append(all, drill{f.name, f.about, f.userSpace, f.name,
+			func(ctx context.Context, n *nvaRun) error { return n.runFault(ctx, f) }})
 	}
 	all = append(all, controlPlaneDrills...)
 	// What forwards in user space comes last: it takes a site of its own.
@@ -143,25 +146,34 @@ func runSite(ctx context.Context, o Options, part []drill, userSpace bool, r *Re
 			return fmt.Errorf("fault %s: %w", d.name, err)
 		}
 	}
-	faults := faultsOf(part)
-	if !o.NoControl && len(faults) > 0 {
-		if err := n.runControls(ctx, faults); err != nil {
+	if !o.NoControl {
+		if err := n.runControls(ctx, controlsOf(part)); err != nil {
 			return fmt.Errorf("control runs: %w", err)
 		}
 	}
 	if err := n.c.stop(ctx); err != nil {
 		return err
 	}
+	faults := faultsOf(part)
 	if o.NoPeers || userSpace || len(faults) == 0 {
 		return nil
 	}
 	return n.runPeers(ctx, faults)
 }
 
-// faultsOf are the appliances' faults among the drills.
-func faultsOf(part []drill) (faults []fault) {
+// faultsOf are the appliances' faults among the drills; the peers can have them too.
+func faultsOf(part []drill) []fault {
+	return faultsWhere(part, func(d drill) string { return d.name })
+}
+
+// controlsOf are the appliances' faults that the drills contain.
+func controlsOf(part []drill) []fault {
+	return faultsWhere(part, func(d drill) string { return d.breaks })
+}
+
+func faultsWhere(part []drill, name func(drill) string) (faults []fault) {
 	for _, f := range applianceFaults {
-		if slices.ContainsFunc(part, func(d drill) bool { return d.name == f.name }) {
+		if slices.ContainsFunc(part, func(d drill) bool { return name(d) == f.name }) {
 			faults = append(faults, f)
 		}
 	}
