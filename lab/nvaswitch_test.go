@@ -74,7 +74,7 @@ func TestControlPlaneFails(t *testing.T) {
 		store  string
 		faults []string
 	}{
-		{"etcd", []string{"leader", "leader-and-node", "leader-mid-failover", "paused-leader", "partition", "both-down", "control-plane-gone", "rolling"}},
+		{"etcd", []string{"leader", "leader-mid-failover", "paused-leader", "partition", "both-down", "control-plane-gone", "rolling"}},
 		{"zookeeper", []string{"node", "leader-mid-failover", "control-plane-gone"}},
 	} {
 		t.Run(c.store, func(t *testing.T) {
