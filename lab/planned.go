@@ -37,7 +37,7 @@ func runPlanned(ctx context.Context, n *nvaRun) error {
 	if err != nil {
 		return err
 	}
-	n.say("  %d moves: %s %v", moves, got, got.byFlow)
+	n.say("  %d moves: %s", moves, got)
 	var sum tally
 	sum.add(got)
 	n.r.Figures = append(n.r.Figures, sum.figures("planned", "")...)
