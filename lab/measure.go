@@ -27,7 +27,6 @@ type outcome struct {
 	restored bool          // packets flowed again within the limit
 	outage   time.Duration // worst direction of the UDP probes
 	lost     int64         // of all packet flows
-	byFlow   map[string]int64
 	stall    time.Duration // worst TCP flow
 	sessions int           // TCP connections that broke or did not go on
 }
@@ -45,7 +44,7 @@ func (o outcome) String() string {
 
 // measure injects a fault and watches the traffic until it flows again, at most for limit.
 func (l *nvaLab) measure(ctx context.Context, t *traffic, limit time.Duration, inject func() error) (outcome, error) {
-	o := outcome{byFlow: map[string]int64{}}
+	o := outcome{}
 	from := time.Now()
 	if err := sleep(ctx, 100*time.Millisecond); err != nil {
 		return o, err
@@ -87,9 +86,6 @@ func (l *nvaLab) measure(ctx context.Context, t *traffic, limit time.Duration, i
 			o.outage = max(o.outage, f.Outage)
 		}
 		o.lost += f.Lost
-		if f.Lost > 0 {
-			o.byFlow[f.Flow.Name] = f.Lost
-		}
 	}
 	return o, nil
 }
