@@ -38,8 +38,11 @@ type checker struct {
 	// next is when the end is looked for again; right is since when all has been as it must be in the end.
 	next, right time.Duration
 	// from is when the last fault ended.
-	from     time.Duration
-	examined bool
+	from time.Duration
+	// examine tells that this seed ends with an examination.
+	examine, examined bool
+	// moved is when each group's assignment last went to another member.
+	moved map[api.Ref]time.Duration
 
 	failovers, moves, endedJobs int
 }
@@ -63,7 +66,7 @@ type generation struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, asked: map[askedKey]asked{}, active: map[generation]string{}, jobs: map[string]*api.Job{}, since: map[string]time.Duration{},
-		succeeded: map[string]bool{}, newest: map[string]api.Token{}, begun: map[string]api.Token{}, sections: map[string]int64{}, went: map[*box]time.Duration{}}
+		succeeded: map[string]bool{}, moved: map[api.Ref]time.Duration{}, newest: map[string]api.Token{}, begun: map[string]api.Token{}, sections: map[string]int64{}, went: map[*box]time.Duration{}}
 }
 
 // issued looks at an effect when the core gives it, before anything can delay it.
@@ -202,6 +205,7 @@ func (c *checker) assigned(by asked, ref api.Ref, a *api.Assignment) {
 	}
 	c.active[generation{ref, a.Generation}] = a.Active
 	c.moves++
+	c.moved[ref] = c.w.now
 	g := c.w.group(ref)
 	if n := c.observers(by, ref, a.Active, api.Up); n < 2 {
 		c.w.violate(2, fmt.Sprintf("%s moves to %s, which %d controllers know to be up", ref, a.Active, n))

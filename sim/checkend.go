@@ -24,7 +24,7 @@ func (c *checker) applies(n *node, s api.Section) {
 		c.w.violate(1, fmt.Sprintf("%s applies epoch %d after %d", n.name, t.Epoch, last.Epoch))
 	}
 	c.newest[n.name] = t
-	if e.Epoch > t.Epoch {
+	if e.Epoch > t.Epoch && n.misled < c.w.now {
 		c.w.violate(1, fmt.Sprintf("%s applies epoch %d while %s leads with %d", n.name, t.Epoch, e.Holder, e.Epoch))
 	}
 	if s.Generation < c.sections[key] {
@@ -47,7 +47,7 @@ func (c *checker) holders() {
 		for _, a := range g.spec.Spec.PublicAddresses {
 			var who []string
 			for _, n := range c.w.nodes {
-				if n.holding(a.Address) && !n.waking {
+				if n.holding(a.Address) && !n.waking && n.misled < c.w.now {
 					who = append(who, n.name)
 				}
 			}
@@ -67,17 +67,18 @@ func (c *checker) truth(b *box) { c.went[b] = c.w.now }
 //	a leader                ttl + margin to wait, one more ttl for renewals whose answer is missing
 //	verdicts                rise or fall probes, and the time an old opinion counts
 //	grants                  a new leader waits ttl + margin; a promise stands for one ttl
-//	damping and failback    the group's holds, in one chain: a failover, then a failback
+//	damping and failback    the group's holds, in one chain: a failover, then a failback; damping counts by the times
+//	                        of day of different controllers
 //	jobs                    what is under way in the cloud ends (30 s after the calm), three moves of
 //	                        the longest plan, each blocked once and tried again after 30 s
 //
 // all of it by the slowest clock.
 func bound(w *world) time.Duration {
-	d := keepalive + 5*time.Second + 2*(w.timing.TTL+w.timing.Margin) + 2*w.timing.TTL
+	d := w.keepalive + 5*time.Second + 2*(w.timing.TTL+w.timing.Margin) + 2*w.timing.TTL
 	var slowest time.Duration
 	for _, g := range w.groups {
 		s := g.spec.Spec
-		t := w.detection(g) + s.Failover.Damping.Hold.D() + s.Failback.Hold.D() + 3*(longest(g)+30*time.Second)
+		t := w.detection(g) + s.Failover.Damping.Hold.D() + 2*w.skew.wall + s.Failback.Hold.D() + 3*(longest(g)+30*time.Second)
 		slowest = max(slowest, t)
 	}
 	return time.Duration(float64(d+slowest) / (1 - w.skew.rate))

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/understudy-ha/understudy/controller"
@@ -68,9 +70,14 @@ type faults struct {
 	coverage Coverage
 	// next is when a boundary may hurt again, so that jobs get on between.
 	next time.Duration
-	// freeze is a controller that stops between deciding and acting the next time it has something to do.
+	// freeze is a controller that stops between deciding and acting, the next time that it has something to do before
+	// until: for frozen or, if onPush is set, when it has something to push, for what onPush says.
 	freeze *host
-	frozen time.Duration // for how long
+	onPush func(node string) time.Duration
+	until  time.Duration
+	frozen time.Duration
+	// lonely is a leader that loses its company when it is about to push.
+	lonely *host
 	// freezeAgent is the same for an agent.
 	freezeAgent *node
 	// refusing counts the faults that make agents fail to apply.
@@ -109,7 +116,7 @@ func (f *faults) end() bool {
 		return false
 	}
 	f.ended = true
-	w.check.from = w.now
+	w.check.from, w.check.examine = w.now, w.chance(0.3)
 	w.settle()
 	w.note("world", "calm")
 	return true
@@ -124,6 +131,10 @@ func (f *faults) lasts(a, b time.Duration) time.Duration {
 func (f *faults) boundary(h *host, b controller.Boundary) {
 	w := f.w
 	w.note(h.m.name, "boundary", string(b.Where), b.Job)
+	if f.lonely == h && b.Where == controller.AfterIntent && slices.ContainsFunc(b.Steps, isNodeStep) {
+		f.lonelyLeader(h)
+		return
+	}
 	if w.now >= w.calm || w.now < f.next || !w.chance(0.25) {
 		return
 	}
@@ -209,14 +220,14 @@ func (f *faults) suspend(m *machine, d time.Duration) {
 // clock gives a machine another rate and sets its time of day.
 func (f *faults) clock(m *machine) {
 	w := f.w
-	step := w.spread(w.skew.wall)
-	if w.chance(0.5) || m.power == suspended || w.now-m.slept < 3*w.timing.TTL && m.slept > 0 {
-		step = 0
+	if w.chance(0.5) || m.power == suspended || !m.awake() {
+		m.now()
+		m.drift = w.rate()
+		return
 	}
-	if step < 0 {
+	if m.setClock(w.rate(), w.spread(w.skew.wall)) {
 		m.setBack = w.now
 	}
-	m.setClock(w.rate(), step)
 }
 
 // quality makes every path of a place worse for a while.
@@ -230,15 +241,37 @@ func (f *faults) quality(at place, worsen func(*path) func()) {
 }
 
 // freezeBeforeEffects stops a controller that has decided and not acted yet.
-func (f *faults) freezeBeforeEffects(h *host) bool {
+func (f *faults) freezeBeforeEffects(h *host, effects []controller.Effect) bool {
 	if f.freeze != h || h.m.power != running {
 		return false
 	}
+	if f.w.now > f.until {
+		f.freeze = nil
+		return false
+	}
+	d := f.frozen
+	if f.onPush != nil {
+		i := slices.IndexFunc(effects, isPush)
+		if i < 0 {
+			return false
+		}
+		d = f.onPush(effects[i].(controller.Push).Node)
+	}
 	f.freeze = nil
-	f.stop(h.m, paused, min(f.frozen, max(f.w.calm-f.w.now, 0)))
+	f.stop(h.m, paused, min(d, max(f.w.calm-f.w.now, 0)))
 	return h.m.power != running
 }
 
+func isNodeStep(id string) bool {
+	return strings.HasPrefix(id, "node:") || strings.HasPrefix(id, "release:")
+}
+
+func isPush(e controller.Effect) bool {
+	_, ok := e.(controller.Push)
+	return ok
+}
+
+// freezeNode does the same to an agent.
 func (f *faults) freezeNode(n *node) bool {
 	if f.freezeAgent != n || n.m.power != running {
 		return false

@@ -21,7 +21,7 @@ func (f *faults) random() {
 	}
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
 	b := w.boxes[w.rng.IntN(len(w.boxes))]
-	switch w.rng.IntN(22) {
+	switch w.rng.IntN(24) {
 	case 0:
 		f.killActive(w.groups[w.rng.IntN(len(w.groups))])
 	case 1:
@@ -44,9 +44,9 @@ func (f *faults) random() {
 		w.note(h.m.name, "told to stop")
 		f.stopHost(h)
 	case 9:
-		f.freeze, f.frozen = h, w.between(w.timing.TTL/2, 3*w.timing.TTL)
+		f.freeze, f.onPush, f.until, f.frozen = h, nil, w.now+time.Minute, w.between(w.timing.TTL/2, 3*w.timing.TTL)
 	case 10:
-		f.lonelyLeader(h)
+		f.lonely = f.beginMove()
 	case 11:
 		f.orphanGrants()
 	case 12:
@@ -63,6 +63,8 @@ func (f *faults) random() {
 		f.probesCut(h)
 	case 16:
 		f.cut(n.at, w.hosts[w.rng.IntN(3)].at, f.lasts(time.Second, 30*time.Second))
+	case 17:
+		f.hiddenPause()
 	default:
 		kind := Fault(w.rng.IntN(int(faultKinds)))
 		w.note(h.m.name, "random", kind.String())
@@ -126,11 +128,59 @@ func (f *faults) suspendNode(n *node) {
 	}
 }
 
-// lonelyLeader cuts a controller off the store and, a moment later, stops it between deciding and acting.
-func (f *faults) lonelyLeader(h *host) {
+// beginMove asks for a move of a group that agents carry out, so that pushes are under way. It gives who leads.
+func (f *faults) beginMove() *host {
 	w := f.w
-	f.cut(h.at, w.store.at, f.lasts(w.timing.TTL/2, 2*w.timing.TTL))
-	w.after(w.upTo(w.timing.TTL), func() { f.freeze, f.frozen = h, w.between(w.timing.TTL/4, 2*w.timing.TTL) })
+	i := slices.IndexFunc(w.groups, func(g *group) bool { return g.flavour != byAzure && !g.spec.Spec.Paused })
+	l := w.leader()
+	if i < 0 || l == nil || l.m.power != running {
+		return nil
+	}
+	w.request(w.groups[i], api.Request{Kind: api.RequestFailover})
+	return l
+}
+
+// lonelyLeader cuts a leader that is about to push off the store, and its words to agents, not theirs to it. What it
+// says while it still believes that it leads arrives when its successor may act.
+func (f *faults) lonelyLeader(h *host) {
+	w, t := f.w, f.w.timing
+	if f.lonely = nil; w.calm-w.now < 3*t.TTL {
+		return
+	}
+	w.note(h.m.name, "lonely")
+	f.sever(h.at, w.store.at, 3*t.TTL)
+	d := w.between(t.TTL+t.Margin, max(2*(t.TTL-t.Margin), t.TTL+2*t.Margin))
+	for _, n := range w.nodes {
+		p := w.net.path(h.at, n.at)
+		p.cut++
+		w.after(d, func() { p.cut-- })
+	}
+	w.sessionsChanged()
+}
+
+// hiddenPause stops a leader between deciding on a push and sending it, and suspends the push's target under a
+// hypervisor that hides it from every clock. When the target goes on, it hears the successor first, and then the old
+// leader, whose tick looks fresh: here the epoch alone refuses.
+func (f *faults) hiddenPause() {
+	w, t := f.w, f.w.timing
+	h := f.beginMove()
+	if h == nil || w.calm-w.now < 5*t.TTL {
+		return
+	}
+	d := w.between(t.TTL+2*t.Margin, 2*t.TTL)
+	f.freeze, f.until = h, w.now+5*time.Second
+	f.onPush = func(node string) time.Duration {
+		n := w.nodeNamed(node)
+		if n.m.power != running {
+			return 0
+		}
+		n.m.deaf = true
+		n.misled = w.now + d + 2*t.TTL
+		w.note(n.m.name, "sleeps and will not know")
+		f.stop(n.m, suspended, d)
+		w.after(d, func() { n.m.deaf = false })
+		return d + w.between(t.TTL/4, t.TTL-t.Margin)
+	}
 }
 
 // orphanGrants cuts the appliances off every controller. The one that holds a group's grants looks dead as well, and

@@ -73,7 +73,7 @@ func (h *host) step(ev controller.Event) {
 	for _, e := range effects {
 		h.w.check.issued(h, e)
 	}
-	if h.w.faults.freezeBeforeEffects(h) {
+	if h.w.faults.freezeBeforeEffects(h, effects) {
 		life := h.m.life
 		h.m.do(life, func(bool) { h.perform(effects) })
 		return

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/understudy-ha/understudy/clock"
@@ -26,7 +28,7 @@ type machine struct {
 	power power
 	// life numbers the processes; what was meant for an older one is lost.
 	life    int
-	backlog []func(late bool)
+	backlog []waiting
 
 	at    time.Duration // true time of mono and wall
 	mono  time.Duration
@@ -34,6 +36,8 @@ type machine struct {
 	drift float64
 	// setBack and slept are when the time of day was last set back, and when the machine last was suspended.
 	setBack, slept time.Duration
+	// deaf: in this suspension the wall clock stands still too, as under a hypervisor that hides it.
+	deaf bool
 	// asleep goes on when a suspension ends.
 	asleep []func()
 }
@@ -55,17 +59,22 @@ func (m *machine) now() clock.Instant {
 		if m.power != suspended {
 			m.mono += local
 		}
-		m.wall = m.wall.Add(local)
+		if m.power != suspended || !m.deaf {
+			m.wall = m.wall.Add(local)
+		}
 		m.at = m.w.now
 	}
 	return clock.Instant{Mono: m.mono, Wall: m.wall}
 }
 
-// setClock gives the machine another rate, and steps its time of day.
-func (m *machine) setClock(drift float64, step time.Duration) {
+// setClock gives the machine another rate, and sets its time of day to what is wrong by so much. It tells whether that
+// is back.
+func (m *machine) setClock(drift float64, wrong time.Duration) (back bool) {
 	m.now()
 	m.drift = drift
-	m.wall = m.wall.Add(step)
+	old := m.wall
+	m.wall = epoch.Add(m.w.now + wrong)
+	return m.wall.Before(old)
 }
 
 func (m *machine) setPower(p power) {
@@ -87,6 +96,10 @@ func (m *machine) setPower(p power) {
 	}
 }
 
+// awake tells that the machine was not suspended lately. After that, what is late already must not fail as well: the
+// kernel's own end of addresses, which is there for that, has slept too.
+func (m *machine) awake() bool { return m.slept == 0 || m.w.now-m.slept > m.w.timing.TTL }
+
 // resume ends a pause or suspension. What waited happens now, late.
 func (m *machine) resume() {
 	if m.power != paused && m.power != suspended {
@@ -96,21 +109,47 @@ func (m *machine) resume() {
 		m.slept = m.w.now
 	}
 	m.setPower(running)
+	if m.w.chance(0.5) {
+		m.w.mix(m.backlog)
+	}
 	for len(m.backlog) > 0 && m.power == running {
-		f := m.backlog[0]
+		f := m.backlog[0].f
 		m.backlog = m.backlog[1:]
 		f(true)
 	}
 }
 
+// waiting is something for a process that does not run. What came by one connection stays in order.
+type waiting struct {
+	lane uint64 // of a session its id; else 0
+	f    func(late bool)
+}
+
+// mix puts what waits on different connections into another order, as a process may read its sockets in any.
+func (w *world) mix(list []waiting) {
+	var lanes []uint64
+	for _, x := range list {
+		if !slices.Contains(lanes, x.lane) {
+			lanes = append(lanes, x.lane)
+		}
+	}
+	w.rng.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
+	slices.SortStableFunc(list, func(a, b waiting) int {
+		return cmp.Compare(slices.Index(lanes, a.lane), slices.Index(lanes, b.lane))
+	})
+}
+
 // do runs f in the process as it is now: at once, or when it runs again; never, if it ends first.
-func (m *machine) do(life int, f func(late bool)) {
+func (m *machine) do(life int, f func(late bool)) { m.by(0, life, f) }
+
+// by is do for what came by a connection.
+func (m *machine) by(lane uint64, life int, f func(late bool)) {
 	switch {
 	case m.life != life || m.power == off:
 	case m.power == running && len(m.backlog) == 0:
 		f(false)
 	default:
-		m.backlog = append(m.backlog, f)
+		m.backlog = append(m.backlog, waiting{lane, f})
 	}
 }
 

@@ -39,6 +39,8 @@ type node struct {
 	seen steward.State
 	// waking: the machine was suspended, and the process has not run since.
 	waking bool
+	// misled is until when the process may believe a clock that hid a suspension.
+	misled time.Duration
 }
 
 // disk outlives the process and the machine's boots.
@@ -99,7 +101,7 @@ func (a *node) closed(s *session) {
 
 // receive gives the process what came down a session, unless the session is another by then.
 func (a *node) receive(s *session, ev steward.Event) {
-	a.m.do(s.aLife, func(bool) {
+	a.m.by(s.id, s.aLife, func(bool) {
 		if a.sessions[s.h.index] == s {
 			a.step(ev)
 		}
@@ -164,7 +166,7 @@ func (a *node) do(e steward.Effect) {
 	case steward.Drop:
 		a.w.note(a.m.name, "drops", e.Owner)
 		var err error
-		if a.w.faults.applyFails() {
+		if a.m.awake() && a.w.faults.applyFails() {
 			err = errKernel
 		} else {
 			a.kernel.hold(a, e.Owner, nil, 0)

@@ -20,9 +20,6 @@ type session struct {
 	watched  bool
 }
 
-// keepalive is how long a session that carries nothing is kept.
-const keepalive = 4 * time.Second
-
 // connect opens a session if both processes run and the network lets them.
 func (w *world) connect(a *node, h *host) {
 	if h.m.power != running || !w.net.open(a.at, h.at) || !w.net.open(h.at, a.at) {
@@ -72,10 +69,10 @@ func (s *session) forget() bool {
 	return i >= 0
 }
 
-func (s *session) closedBelow() { s.a.m.do(s.aLife, func(bool) { s.a.closed(s) }) }
+func (s *session) closedBelow() { s.a.m.by(s.id, s.aLife, func(bool) { s.a.closed(s) }) }
 
 func (s *session) closedAbove() {
-	s.h.m.do(s.hLife, func(bool) {
+	s.h.m.by(s.id, s.hLife, func(bool) {
 		s.h.sessions = slices.DeleteFunc(s.h.sessions, func(o *session) bool { return o == s })
 		s.h.step(controller.AgentGone{Node: s.a.name, Session: s.id})
 	})
@@ -94,7 +91,7 @@ func (w *world) sessionsChanged() {
 			continue
 		}
 		s.watched = true
-		w.after(keepalive+w.upTo(2*time.Second), func() {
+		w.after(w.keepalive+w.upTo(2*time.Second), func() {
 			s.watched = false
 			if s.impaired() {
 				s.broken()
@@ -115,13 +112,13 @@ func (w *world) sessionsLost(m *machine) {
 
 // toHost carries a message of the agent up the session.
 func (s *session) toHost(ev controller.Event) {
-	s.up.send(func() { s.h.receive(s.hLife, ev) })
+	s.up.send(func() { s.h.m.by(s.id, s.hLife, func(bool) { s.h.step(ev) }) })
 }
 
 // hello opens the session at the controller, which welcomes the agent.
 func (s *session) hello(ev controller.AgentHello) {
 	s.up.send(func() {
-		s.h.m.do(s.hLife, func(bool) {
+		s.h.m.by(s.id, s.hLife, func(bool) {
 			s.down.send(func() { s.a.receive(s, steward.Welcomed{Session: s.id, Cluster: clusterID, Proven: true}) })
 			s.h.step(ev)
 		})

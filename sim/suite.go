@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -99,6 +100,15 @@ type Hunted struct {
 	// Seed that found it first, and the invariant it broke.
 	Seed    uint64   `json:"seed"`
 	Failure *Failure `json:"failure,omitempty"`
+}
+
+// RunPlanted is Run with a defect planted. The build must have tag mutants.
+func RunPlanted(n mutant.Name, seed uint64, out io.Writer) (Result, error) {
+	if !plant(n) {
+		return Result{}, fmt.Errorf("plant %s: this build has no defects; build with -tags mutants", n)
+	}
+	defer plant("")
+	return Run(seed, out), nil
 }
 
 // Hunt plants a defect for the whole process and plays seeds until one finds it. The build must have tag mutants.

@@ -23,7 +23,7 @@ func (c *checker) finished() bool {
 	case wrong == "" && c.right == 0:
 		c.right = c.w.now
 	case wrong == "":
-		return c.w.now-c.right >= stays && !c.w.examine()
+		return c.w.now-c.right >= stays && !c.w.examines()
 	case c.w.now > c.from+bound(c.w):
 		c.w.violate(invariant, wrong)
 		return true
@@ -33,16 +33,19 @@ func (c *checker) finished() bool {
 	return false
 }
 
-// examine starts the last examination, in some seeds: a planned move is under way, for long, when its target dies. The
-// job must be superseded, not finished. It tells whether it did.
-func (w *world) examine() bool {
+// examines starts the last examination, in some seeds: a planned move is under way, for long, when its target dies.
+// The job must be superseded, not finished. It tells whether there is something to wait for.
+func (w *world) examines() bool {
 	i := slices.IndexFunc(w.groups, func(g *group) bool { return g.flavour != byLease && w.healthy(g) > 1 })
-	if w.check.examined || i < 0 || !w.chance(0.3) {
+	if !w.check.examine || w.check.examined || i < 0 {
 		return false
 	}
 	g, a := w.groups[i], w.assignment(w.groups[i].ref)
 	if a == nil || !g.boxes[a.Active].up() {
 		return false
+	}
+	if w.now-w.check.moved[g.ref] < g.spec.Spec.Failover.Damping.Window.D()+3*w.skew.wall {
+		return true // an automatic move could still be damped, by controllers whose times of day differ
 	}
 	w.check.examined = true
 	to := slices.IndexFunc(g.spec.Spec.Members, func(m api.Member) bool { return m.Name != a.Active && g.boxes[m.Name].up() })
@@ -70,7 +73,7 @@ func (w *world) killTarget(g *group, before int64) {
 	g.boxes[a.Active].kill()
 	// The verdict, one round of opinions, and a second for the store.
 	p := g.spec.Spec.Probe
-	limit := p.Interval.D()*time.Duration(p.Fall+1) + p.Timeout.D() + 2*time.Second + g.spec.Spec.Failover.Damping.Hold.D()
+	limit := p.Interval.D()*time.Duration(p.Fall+1) + p.Timeout.D() + 2*time.Second
 	w.after(time.Duration(float64(limit)/(1-w.skew.rate)), func() {
 		if now := w.assignment(g.ref); now.Active == a.Active {
 			w.violate(2, fmt.Sprintf("%s still moves to %s, which died %v ago", g.ref, a.Active, limit))

@@ -26,13 +26,14 @@ type world struct {
 		rate float64       // clocks run at 1 ± rate
 		wall time.Duration // and are set wrong by up to this
 	}
-	net    *network
-	store  *storeModel
-	cloud  *cloudModel
-	hosts  []*host
-	nodes  []*node
-	boxes  []*box
-	groups []*group
+	keepalive time.Duration // how long a session that carries nothing is kept
+	net       *network
+	store     *storeModel
+	cloud     *cloudModel
+	hosts     []*host
+	nodes     []*node
+	boxes     []*box
+	groups    []*group
 
 	sessions  []*session
 	sessionID uint64
@@ -73,6 +74,7 @@ func newWorld(seed uint64, out io.Writer) *world {
 	// ttl+margin by theirs: that is safe while (ttl−margin+late)·(1+rate) ≤ (ttl+margin)·(1−rate).
 	late := float64(time.Second + kernelLate)
 	w.skew.rate = 0.95 * (2*float64(w.timing.Margin) - late) / (2*float64(ttl) + late)
+	w.keepalive = w.between(ttl/2, 4*ttl)
 	w.skew.wall = 20 * time.Second
 	w.net = &network{w: w}
 	w.store = &storeModel{w: w, at: w.net.add("store"), entries: map[string]store.Entry{}}

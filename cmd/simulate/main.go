@@ -36,7 +36,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "play this one seed alone")
 	flag.BoolVar(&o.verbose, "v", false, "with -seed: print the trace")
 	flag.BoolVar(&o.mutants, "mutants", false, "plant each known defect in turn, and find it")
-	flag.StringVar(&o.only, "only", "", "with -mutants: these defects alone, separated by commas")
+	flag.StringVar(&o.only, "only", "", "with -mutants: these defects alone, separated by commas; with -seed: plant this one")
 	flag.BoolVar(&o.js, "json", false, "print the report as JSON")
 	flag.IntVar(&o.workers, "j", runtime.NumCPU(), "how many seeds at once")
 	flag.Parse()
@@ -59,26 +59,34 @@ func main() {
 func run(o options, out io.Writer) (bool, error) {
 	switch {
 	case o.seed != 0:
-		return one(o, out), nil
+		return one(o, out)
 	case o.mutants:
 		return hunt(o, out)
 	}
 	return many(o, out), nil
 }
 
-func one(o options, out io.Writer) bool {
+func one(o options, out io.Writer) (bool, error) {
 	var trace io.Writer
 	if o.verbose {
 		trace = out
 	}
-	r := sim.Run(o.seed, trace)
+	r, err := sim.Result{}, error(nil)
+	if o.only != "" {
+		r, err = sim.RunPlanted(mutant.Name(o.only), o.seed, trace)
+	} else {
+		r = sim.Run(o.seed, trace)
+	}
+	if err != nil {
+		return false, err
+	}
 	if o.js {
 		show(out, r)
 	} else {
 		fmt.Fprintf(out, "seed %d: %v virtual, %d failovers, %d moves, %d jobs, trace %s of %d lines\n", r.Seed, r.Virtual.Round(time.Second), r.Failovers, r.Moves, r.Jobs, r.Hash, r.Lines)
 		tell(out, r)
 	}
-	return r.Failure == nil
+	return r.Failure == nil, nil
 }
 
 func tell(out io.Writer, r sim.Result) {
