@@ -68,12 +68,15 @@ const faultsLast = 30 * time.Minute
 
 func newWorld(seed uint64, out io.Writer) *world {
 	w := &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x756e6465727374)), trace: newTrace(out), calm: faultsLast}
-	ttl := time.Duration(12+3*w.rng.IntN(3)) * time.Second
+	// Long leases cost few events; some seeds have the product's default.
+	ttl, late := time.Duration(12+3*w.rng.IntN(3))*time.Second, time.Second+kernelLate
+	if w.chance(0.03) {
+		ttl, late = lead.DefaultTiming.TTL, kernelLate
+	}
 	w.timing = lead.Timing{TTL: ttl, Margin: ttl/6 + w.upTo(ttl/3-ttl/6)}
 	// Holders stop at ttl−margin by their clocks, a hung one's kernel up to late after that, and successors wait for
 	// ttl+margin by theirs: that is safe while (ttl−margin+late)·(1+rate) ≤ (ttl+margin)·(1−rate).
-	late := float64(time.Second + kernelLate)
-	w.skew.rate = 0.95 * (2*float64(w.timing.Margin) - late) / (2*float64(ttl) + late)
+	w.skew.rate = 0.95 * float64(2*w.timing.Margin-late) / float64(2*ttl+late)
 	w.keepalive = w.between(ttl/2, 4*ttl)
 	w.skew.wall = 20 * time.Second
 	w.net = &network{w: w}
