@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -125,5 +126,28 @@ func TestAnOldBatchForgetsNoOwnWrite(t *testing.T) {
 	w.pass(time.Second)
 	if j := w.job(first); j.Status.Phase != api.Superseded {
 		t.Fatalf("%s is %s beside %s, want Superseded", first, j.Status.Phase, w.assignment().Job)
+	}
+}
+
+// A leader that gave its lease back at once once left a push behind in a slow agent's socket: its tick was still good, so
+// the agent let it in while the successor led.
+func TestStopOutwaitsUnansweredPushes(t *testing.T) {
+	released := func(w *world) bool { return strings.Contains(string(w.data["lead/beat"].Value), `"released":true`) }
+	w := newWorld(t)
+	w.up(nil)
+	w.mute["default/edge"] = true
+	w.put(api.RequestKey(dmz), api.Request{Kind: api.RequestFailover, By: "ann", ID: "1"})
+	w.pass(10200 * time.Millisecond)
+	if j := w.job(w.assignment().Job); j.Status.Phase != api.Blocked {
+		t.Fatalf("%s is %s, want Blocked by the node that does not answer", j.Metadata.Name, j.Status.Phase)
+	}
+	w.push(Stop{})
+	w.pass(testTiming.Wait() - 1500*time.Millisecond)
+	if released(w) {
+		t.Fatal("gave the lease back beside an unanswered push")
+	}
+	w.pass(3 * time.Second)
+	if !released(w) || !w.core.stopped {
+		t.Fatal("did not stop once the push was too old")
 	}
 }

@@ -34,9 +34,11 @@ type Core struct {
 	learned   map[string]uint64    // by key: the step that brought its state
 	own       map[string]store.Rev // by key: what was written here and the watch has not shown yet
 	agents    map[string]*agent
-	told      clock.Instant // when opinions were last told in full
-	stopping  bool
-	stopped   bool
+	// unanswered pushes, and when they were sent; of those too that nobody waits for any more.
+	unanswered map[uint64]clock.Instant
+	told       clock.Instant // when opinions were last told in full
+	stopping   bool
+	stopped    bool
 
 	timers []timer
 }
@@ -52,7 +54,7 @@ func New(cfg Config) *Core {
 	c := &Core{cfg: cfg, elector: lead.NewElector(cfg.Self, cfg.Timing),
 		txns: map[uint64]func(TxnDone){}, reads: map[uint64]func(ReadDone){},
 		providers: map[api.Ref]*api.Provider{}, groups: map[api.Ref]*group{},
-		jobs: map[api.Ref]jobEntry{}, learned: map[string]uint64{}, own: map[string]store.Rev{}, agents: map[string]*agent{}}
+		jobs: map[api.Ref]jobEntry{}, learned: map[string]uint64{}, own: map[string]store.Rev{}, agents: map[string]*agent{}, unanswered: map[uint64]clock.Instant{}}
 	return c
 }
 
@@ -141,14 +143,28 @@ func (c *Core) stopTurn() {
 	}
 }
 
-// busy tells whether effects are under way that a successor would not expect.
+// busy tells whether effects are under way that a successor would not expect. A push without an answer may still be let
+// in by an agent that is slow to read it, for as long as a successor waits when nothing was given back.
 func (c *Core) busy() bool {
+	c.dropUnanswered()
+	if len(c.unanswered) > 0 {
+		return true
+	}
 	for _, g := range c.groups {
 		if g.writing || len(g.runs) > 0 {
 			return true
 		}
 	}
 	return false
+}
+
+// dropUnanswered forgets pushes that no agent can let in any more.
+func (c *Core) dropUnanswered() {
+	for id, at := range c.unanswered {
+		if c.now.Since(at) >= c.cfg.Timing.Wait() {
+			delete(c.unanswered, id)
+		}
+	}
 }
 
 // sortedGroups lists the groups in a fixed order, for the sake of reproducible runs.

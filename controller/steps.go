@@ -122,6 +122,8 @@ func (c *Core) push(g *group, r *run) {
 		return
 	}
 	r.push, r.pushed = c.nextID(), c.now
+	c.dropUnanswered()
+	c.unanswered[r.push] = c.now
 	for _, s := range r.step.Node.Sections {
 		if s.Engine == api.EngineAddresses && len(s.Addresses.Addresses) > 0 {
 			a.renewed[s.Owner] = c.now
@@ -147,6 +149,7 @@ func (c *Core) pushWaiting(g *group, a *agent) {
 }
 
 func (c *Core) agentApplied(e AgentApplied) {
+	delete(c.unanswered, e.Push)
 	a := c.at(e.Node, e.Session)
 	if a == nil {
 		return
