@@ -183,6 +183,10 @@ func (w *waiter) wait(ctx context.Context, err error) error {
 	}
 	w.tries++
 	if w.spent += pause; w.spent > patience*w.poll {
+		if e != nil && e.class() == inUse {
+			// Somebody's late write has brought the address back. To attach again and again is vain; a new plan detaches first.
+			return fmt.Errorf("%w: still in use after %d tries: %w", cloud.ErrPermanent, w.tries, err)
+		}
 		return fmt.Errorf("tried %d times: %w", w.tries, err)
 	}
 	if sleep(ctx, pause) != nil {

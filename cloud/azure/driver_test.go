@@ -122,14 +122,15 @@ func TestAttachWaitsForDetach(t *testing.T) {
 	})
 }
 
-// TestAttachNamesTheHolder gives up on an address that stays in use, in two minutes, and says who has it.
+// TestAttachNamesTheHolder gives up on an address that stays in use, in two minutes and for good, so that a new plan
+// detaches it, and says who has it.
 func TestAttachNamesTheHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, d := inProcess(t, topology(nicTime, tableTime), nil)
 		begin := time.Now()
 		_, err := d.Do(t.Context(), tok, nicStepOf(api.StepAttach, "nva-b-outside"))
-		if err == nil || errors.Is(err, cloud.ErrPermanent) || !strings.Contains(err.Error(), "nva-a-outside") {
-			t.Errorf("error %v, want one that may pass and names nva-a-outside", err)
+		if !errors.Is(err, cloud.ErrPermanent) || !strings.Contains(err.Error(), "nva-a-outside") {
+			t.Errorf("error %v, want one for good that names nva-a-outside", err)
 		}
 		if took := time.Since(begin); took > 3*time.Minute {
 			t.Errorf("took %v", took)
