@@ -1,6 +1,9 @@
 package sim
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // box is an appliance: a virtual machine that forwards, or does not.
 type box struct {
@@ -10,7 +13,9 @@ type box struct {
 	ip    string
 	on    bool
 	hung  bool
-	agent *node // nil: somebody else's appliance
+	agent *node         // nil: somebody else's appliance
+	was   bool          // up, at since
+	since time.Duration // when that changed
 }
 
 // up is the truth that probes look for.
@@ -29,7 +34,7 @@ func (b *box) kill() {
 		a.crash()
 		a.kernel = kernel{boot: a.kernel.boot + 1}
 	}
-	b.w.check.truth(b)
+	b.truth()
 }
 
 // boot switches it on again.
@@ -42,7 +47,7 @@ func (b *box) boot() {
 	if b.agent != nil && b.agent.m.power == off {
 		b.agent.start()
 	}
-	b.w.check.truth(b)
+	b.truth()
 }
 
 func (b *box) hang(hung bool) {
@@ -53,7 +58,7 @@ func (b *box) hang(hung bool) {
 		} else {
 			b.w.note(b.name, "answers again")
 		}
-		b.w.check.truth(b)
+		b.truth()
 	}
 }
 
@@ -66,4 +71,11 @@ func (w *world) boxAt(address string) *box {
 		}
 	}
 	return nil
+}
+
+// truth notes when the box went up or down.
+func (b *box) truth() {
+	if up := b.up(); up != b.was {
+		b.was, b.since = up, b.w.now
+	}
 }

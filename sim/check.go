@@ -32,8 +32,6 @@ type checker struct {
 	newest, begun map[string]api.Token
 	// sections is, by node and section, the newest generation that took effect.
 	sections map[string]int64
-	// went is when a box last went up or down.
-	went map[*box]time.Duration
 
 	// next is when the end is looked for again; right is since when all has been as it must be in the end.
 	next, right time.Duration
@@ -66,7 +64,7 @@ type generation struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, asked: map[askedKey]asked{}, active: map[generation]string{}, jobs: map[string]*api.Job{}, since: map[string]time.Duration{},
-		succeeded: map[string]bool{}, moved: map[api.Ref]time.Duration{}, newest: map[string]api.Token{}, begun: map[string]api.Token{}, sections: map[string]int64{}, went: map[*box]time.Duration{}}
+		succeeded: map[string]bool{}, moved: map[api.Ref]time.Duration{}, newest: map[string]api.Token{}, begun: map[string]api.Token{}, sections: map[string]int64{}}
 }
 
 // issued looks at an effect when the core gives it, before anything can delay it.
@@ -210,8 +208,8 @@ func (c *checker) assigned(by asked, ref api.Ref, a *api.Assignment) {
 	if n := c.observers(by, ref, a.Active, api.Up); n < 2 {
 		c.w.violate(2, fmt.Sprintf("%s moves to %s, which %d controllers know to be up", ref, a.Active, n))
 	}
-	if b := g.boxes[a.Active]; !b.up() && by.at-c.went[b] > c.w.detection(g) {
-		c.w.violate(2, fmt.Sprintf("%s moves to %s, which has been dead for %v", ref, a.Active, by.at-c.went[b]))
+	if b := g.boxes[a.Active]; !b.up() && by.at-b.since > c.w.detection(g) {
+		c.w.violate(2, fmt.Sprintf("%s moves to %s, which has been dead for %v", ref, a.Active, by.at-b.since))
 	}
 	if strings.Contains(a.Reason, "is down") {
 		c.failovers++

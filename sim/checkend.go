@@ -32,6 +32,13 @@ func (c *checker) applies(n *node, s api.Section) {
 	}
 }
 
+// resumed notes what a new life of an agent finds on its disk: it was let in before.
+func (c *checker) resumed(n *node) {
+	for section, k := range n.seen.Sections {
+		c.begun[n.name+" "+section] = k.Token
+	}
+}
+
 // applied notes what took effect.
 func (c *checker) applied(n *node, s api.Section) {
 	key := n.name + " " + lead.SectionKey(s.Engine, s.Owner)
@@ -57,9 +64,6 @@ func (c *checker) holders() {
 		}
 	}
 }
-
-// truth notes that a box went up or down.
-func (c *checker) truth(b *box) { c.went[b] = c.w.now }
 
 // bound is how long after the last fault everything must have come right:
 //

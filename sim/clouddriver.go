@@ -62,6 +62,9 @@ func (d *call) ask(serve func() func()) {
 
 func (d *call) retry(err error) {
 	if d.tries++; d.tries > cloudPatience {
+		if err == errCloudUse {
+			err = fmt.Errorf("%w: %w", cloud.ErrPermanent, err) // a new plan detaches first
+		}
 		d.done("", err)
 		return
 	}

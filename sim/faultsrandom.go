@@ -122,9 +122,6 @@ func (f *faults) suspendNode(n *node) {
 	f.suspend(n.m, f.lasts(time.Second, 20*time.Second))
 	if n.m.power == suspended {
 		n.waking = true
-		if n.box != nil {
-			f.w.check.truth(n.box)
-		}
 	}
 }
 

@@ -38,6 +38,8 @@ type machine struct {
 	setBack, slept time.Duration
 	// deaf: in this suspension the wall clock stands still too, as under a hypervisor that hides it.
 	deaf bool
+	// changed, if set, is told of every change of power.
+	changed func()
 	// asleep goes on when a suspension ends.
 	asleep []func()
 }
@@ -90,6 +92,9 @@ func (m *machine) setPower(p power) {
 	}
 	m.power = p
 	m.w.note(m.name, p.String())
+	if m.changed != nil {
+		m.changed()
+	}
 	if p == off {
 		m.life++
 		m.backlog = nil

@@ -60,6 +60,7 @@ func (a *node) start() {
 	a.stepped = a.m.now()
 	if a.disk.state != nil {
 		a.seen = *a.disk.state
+		a.w.check.resumed(a)
 	}
 	var effects []steward.Effect
 	a.core, effects = steward.New(steward.Config{Timing: a.w.timing, Life: a.lifeID, Boot: strconv.Itoa(a.kernel.boot)}, a.stepped, a.disk.state, a.disk.grants)

@@ -32,13 +32,13 @@ func (w *world) populate() {
 	}
 	for i := range 3 {
 		name := fmt.Sprintf("a%d", i)
-		b := &box{w: w, name: name, probe: w.net.add(name + "-probe"), ip: fmt.Sprintf("10.0.1.%d", 10+i), on: true}
+		b := &box{w: w, name: name, probe: w.net.add(name + "-probe"), ip: fmt.Sprintf("10.0.1.%d", 10+i), on: true, was: true}
 		b.agent = w.addNode(name, b)
 		w.boxes = append(w.boxes, b)
 	}
 	for i := range 2 {
 		name := fmt.Sprintf("x%d", i)
-		w.boxes = append(w.boxes, &box{w: w, name: name, probe: w.net.add(name + "-probe"), ip: fmt.Sprintf("10.1.1.%d", 10+i), on: true})
+		w.boxes = append(w.boxes, &box{w: w, name: name, probe: w.net.add(name + "-probe"), ip: fmt.Sprintf("10.1.1.%d", 10+i), on: true, was: true})
 	}
 	kinds := []flavour{byFabric, byLease, byAzure}
 	w.rng.Shuffle(3, func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
@@ -49,6 +49,9 @@ func (w *world) populate() {
 
 func (w *world) addNode(name string, b *box) *node {
 	n := &node{w: w, m: newMachine(w, name), name: "default/" + name, at: w.net.add(name), box: b}
+	if b != nil {
+		n.m.changed = b.truth
+	}
 	w.nodes = append(w.nodes, n)
 	return n
 }

@@ -41,7 +41,7 @@ func (w *world) examines() bool {
 		return false
 	}
 	g, a := w.groups[i], w.assignment(w.groups[i].ref)
-	if a == nil || !g.boxes[a.Active].up() {
+	if a == nil || !g.boxes[a.Active].up() || w.check.jobs[a.Job].Status.Phase != api.Succeeded {
 		return false
 	}
 	if w.now-w.check.moved[g.ref] < g.spec.Spec.Failover.Damping.Window.D()+3*w.skew.wall {
