@@ -1,6 +1,7 @@
 package steward
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -35,8 +36,12 @@ func (c *Core) expire() {
 		c.drop(owner)
 		c.dirty = true
 	}
-	if len(expired) > 0 {
-		c.storeGrants()
+	if len(expired) == 0 {
+		return
+	}
+	c.storeGrants()
+	for _, owner := range expired { // an answer that still comes is an answer to an older wish: nobody must wait for it
+		c.settle(lead.SectionKey(api.EngineAddresses, owner), errors.New(errGrantOver))
 	}
 }
 

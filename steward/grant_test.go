@@ -342,3 +342,18 @@ func TestShortGrantsAreNotStretched(t *testing.T) {
 		}
 	}
 }
+
+// An agent that was stopped between a push and its engine's answer, for longer than the grant, once waited for that answer for ever.
+func TestPushWhoseGrantEndsBeforeTheAnswer(t *testing.T) {
+	for name, section := range map[string]api.Section{"grant": addresses(group, 2, "10.9.0.1/24"), "release": addresses(group, 2)} {
+		b := holding(t)
+		b.engineTakes = timing.Hold()
+		b.want(name, b.code(b.pushed(5, section)), "failed")
+		if b.held(group) {
+			t.Errorf("%s: held", name)
+		}
+		b.engineTakes = 0
+		b.pass(time.Second)
+		b.want("the next push", b.code(b.pushed(5, addresses(group, 3, "10.9.0.1/24"))), "ok")
+	}
+}

@@ -208,12 +208,17 @@ func (c *Core) applied(e Applied) {
 		delete(c.undropped, e.Owner)
 		c.storeGrants()
 	}
+	c.settle(key, e.Err)
+}
+
+// settle tells the push that is being worked on how a section of it fared.
+func (c *Core) settle(key string, err error) {
 	if len(c.queue) == 0 || !c.queue[0].waits[key] {
 		return
 	}
 	p := c.queue[0]
 	delete(p.waits, key)
-	p.failed = errors.Join(p.failed, e.Err)
+	p.failed = errors.Join(p.failed, err)
 	if len(p.waits) > 0 {
 		return
 	}

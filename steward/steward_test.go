@@ -44,6 +44,7 @@ type bench struct {
 
 	diskFails, engineFails error
 	diskHangs              bool
+	engineTakes            time.Duration // from the wish to the answer
 	hung                   []Store
 	pushes                 uint64
 	again                  time.Duration
@@ -154,6 +155,7 @@ func (b *bench) apply(e Apply) {
 		b.valid[e.Section.Owner] = b.now.Add(e.Valid)
 		b.kernelEnd = b.now.Add(e.Valid.Truncate(time.Second))
 	}
+	b.now = b.now.Add(b.engineTakes)
 	b.step(Applied{N: e.N, Engine: e.Section.Engine, Owner: e.Section.Owner, Err: b.engineFails})
 }
 
