@@ -75,7 +75,7 @@ func (h *host) step(ev controller.Event) {
 	}
 	if h.w.faults.freezeBeforeEffects(h, effects) {
 		life := h.m.life
-		h.m.do(life, func(bool) { h.perform(effects) })
+		h.m.by(inHand, life, func(bool) { h.perform(effects) })
 		return
 	}
 	h.perform(effects)
@@ -96,7 +96,7 @@ func (h *host) perform(effects []controller.Effect) {
 		}
 		if h.m.power != running {
 			rest := effects[i+1:]
-			h.m.do(life, func(bool) { h.perform(rest) })
+			h.m.by(inHand, life, func(bool) { h.perform(rest) })
 			return
 		}
 	}

@@ -126,9 +126,12 @@ func (m *machine) resume() {
 
 // waiting is something for a process that does not run. What came by one connection stays in order.
 type waiting struct {
-	lane uint64 // of a session its id; else 0
+	lane uint64 // of a session its id; of what the process was just doing, inHand; else 0
 	f    func(late bool)
 }
+
+// inHand is the lane of what a process was in the middle of: it comes first.
+const inHand = ^uint64(0)
 
 // mix puts what waits on different connections into another order, as a process may read its sockets in any.
 func (w *world) mix(list []waiting) {
@@ -139,6 +142,9 @@ func (w *world) mix(list []waiting) {
 		}
 	}
 	w.rng.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
+	if i := slices.Index(lanes, inHand); i > 0 {
+		lanes[0], lanes[i] = lanes[i], lanes[0]
+	}
 	slices.SortStableFunc(list, func(a, b waiting) int {
 		return cmp.Compare(slices.Index(lanes, a.lane), slices.Index(lanes, b.lane))
 	})

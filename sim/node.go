@@ -111,7 +111,6 @@ func (a *node) receive(s *session, ev steward.Event) {
 
 // step takes an event, and then what the engines answer at once.
 func (a *node) step(ev steward.Event) {
-	a.waking = false
 	a.pending = append(a.pending, ev)
 	a.settle()
 }
@@ -127,10 +126,13 @@ func (a *node) settle() {
 			a.issued(e)
 		}
 		if a.w.faults.freezeNode(a) {
-			a.m.do(a.m.life, func(bool) { a.perform(effects); a.settle() })
+			a.m.by(inHand, a.m.life, func(bool) { a.perform(effects); a.settle() })
 			return
 		}
 		a.perform(effects)
+	}
+	if a.m.power == running {
+		a.waking = false
 	}
 }
 
