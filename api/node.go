@@ -36,6 +36,8 @@ type SectionStatus struct {
 	Error   string `json:"error,omitempty"`
 	// Repaired counts how often the agent found the kernel changed by others and put it right.
 	Repaired int64 `json:"repaired,omitempty"`
+	// State of an engine that runs as a process of its own.
+	State *EngineState `json:"state,omitempty"`
 }
 
 // Token orders every effect: first the cluster, then the epoch, then the generation.
@@ -50,7 +52,7 @@ type Token struct {
 
 // Section is one part of a node's desired config. Its owner replaces it whole.
 type Section struct {
-	// Engine is "routes", "addresses" or "role".
+	// Engine is "routes", "addresses", "role", "protect", "processserver", "site" or "keeper".
 	Engine string `json:"engine"`
 	// Owner is the Ref of who wrote it, like "ApplianceGroup/default/dmz".
 	Owner string `json:"owner"`
@@ -60,6 +62,11 @@ type Section struct {
 	Routes    *RoutesConfig    `json:"routes,omitempty"`
 	Addresses *AddressesConfig `json:"addresses,omitempty"`
 	Role      *RoleConfig      `json:"role,omitempty"`
+
+	Protect       *ProtectConfig       `json:"protect,omitempty"`
+	ProcessServer *ProcessServerConfig `json:"processServer,omitempty"`
+	Site          *SiteConfig          `json:"site,omitempty"`
+	Keeper        *KeeperConfig        `json:"keeper,omitempty"`
 }
 
 // The engines of sections.
