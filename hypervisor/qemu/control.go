@@ -1,0 +1,179 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/understudy-ha/understudy/hypervisor"
+)
+
+// Stop a machine.
+func (d *Driver) Stop(ctx context.Context, name string, grace time.Duration) (clean bool, err error) {
+	err = d.locked(ctx, name, func() error {
+		m, err := d.definition(name)
+		if err != nil {
+			return err
+		}
+		clean, err = d.stop(ctx, m, grace)
+		return err
+	})
+	return clean, fail("stop", name, err)
+}
+
+func (d *Driver) stop(ctx context.Context, m hypervisor.Machine, grace time.Duration) (clean bool, err error) {
+	dir := d.dir(m.Name)
+	p, err := settle(ctx, dir)
+	if err != nil || p == nil {
+		return true, err
+	}
+	defer p.close()
+	if grace > 0 {
+		d.askToShutDown(ctx, m)
+		if p.waitOr(ctx, grace) {
+			return true, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+	}
+	// QEMU hands everything that it acknowledged to the disks before it quits. One that does not listen any more is killed.
+	if err := monitor(ctx, dir, func(l *line) error { return l.ask("quit", nil, nil) }); err == nil || isGone(err) {
+		if p.waitOr(ctx, quitGrace) {
+			return false, nil
+		}
+	}
+	return false, killIn(ctx, dir)
+}
+
+// quitGrace is how long QEMU may take to bring what it holds to the disks.
+const quitGrace = 20 * time.Second
+
+// askToShutDown presses the power button and asks the guest agent; a guest may heed either.
+func (d *Driver) askToShutDown(ctx context.Context, m hypervisor.Machine) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_ = monitor(ctx, d.dir(m.Name), func(l *line) error { return l.ask("system_powerdown", nil, nil) })
+	if m.GuestAgent {
+		_ = d.agent(ctx, m.Name, func(l *line) error {
+			return l.say("guest-shutdown", map[string]any{"mode": "powerdown"}) // it gives no answer
+		})
+	}
+}
+
+// waitOr waits for the process to end, at most d, or until ctx ends.
+func (p *process) waitOr(ctx context.Context, d time.Duration) bool {
+	for end := time.Now().Add(d); ctx.Err() == nil; {
+		left := time.Until(end)
+		if p.wait(min(left, 100*time.Millisecond)) {
+			return true
+		}
+		if left <= 0 {
+			return false
+		}
+	}
+	return false
+}
+
+// Pause a machine's processors.
+func (d *Driver) Pause(ctx context.Context, name string) error {
+	return fail("pause", name, d.command(ctx, name, "stop", nil, nil))
+}
+
+// Resume them.
+func (d *Driver) Resume(ctx context.Context, name string) error {
+	return fail("resume", name, d.command(ctx, name, "cont", nil, nil))
+}
+
+// command to a running machine's monitor.
+func (d *Driver) command(ctx context.Context, name, command string, arguments, out any) error {
+	p, err := d.alive(name)
+	if err != nil {
+		return err
+	}
+	p.close()
+	return monitor(ctx, d.dir(name), func(l *line) error { return l.ask(command, arguments, out) })
+}
+
+// Screenshot of a machine.
+func (d *Driver) Screenshot(ctx context.Context, name string) ([]byte, error) {
+	b, err := d.screenshot(ctx, name)
+	return b, fail("screenshot", name, err)
+}
+
+func (d *Driver) screenshot(ctx context.Context, name string) ([]byte, error) {
+	if _, err := d.definition(name); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(d.dir(name), "screen-*.png")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := d.command(ctx, name, "screendump", map[string]any{"filename": f.Name(), "format": "png"}, nil); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(f.Name())
+}
+
+// serialPiece is the most that Serial answers.
+const serialPiece = 1 << 20
+
+// Serial output of a machine.
+func (d *Driver) Serial(_ context.Context, name string, offset int64) ([]byte, error) {
+	b, err := d.serial(name, offset)
+	return b, fail("read serial port of", name, err)
+}
+
+func (d *Driver) serial(name string, offset int64) ([]byte, error) {
+	if _, err := d.definition(name); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(d.dir(name), serialFile))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if offset < 0 {
+		size, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			return nil, err
+		}
+		offset = max(0, size+offset)
+	}
+	return io.ReadAll(io.NewSectionReader(f, offset, serialPiece))
+}
+
+// Status of a machine.
+func (d *Driver) Status(ctx context.Context, name string) (hypervisor.Status, error) {
+	s, err := d.status(ctx, name)
+	return s, fail("ask about", name, err)
+}
+
+func (d *Driver) status(ctx context.Context, name string) (hypervisor.Status, error) {
+	p, err := d.alive(name)
+	if errors.Is(err, hypervisor.ErrNotRunning) {
+		return hypervisor.Status{State: hypervisor.Stopped}, nil
+	}
+	if err != nil {
+		return hypervisor.Status{}, err
+	}
+	defer p.close()
+	s := hypervisor.Status{PID: p.pid, Started: p.started, Accelerator: p.accelerator()}
+	err = monitor(ctx, d.dir(name), func(l *line) error {
+		s.State, s.Reason, err = ask(l)
+		return err
+	})
+	if err != nil && p.wait(time.Second) { // it ended while it was asked
+		return hypervisor.Status{State: hypervisor.Stopped}, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("process %d: its monitor does not answer: %w", p.pid, err)
+	}
+	return s, nil
+}
