@@ -32,6 +32,7 @@ var agentMachines = []string{"edge", "core", "nva-a", "nva-b"}
 // cluster is Understudy on the site: three controllers, four agents and an operator's command line.
 type cluster struct {
 	l       *nvaLab
+	binary  string // the program of the controllers, the agents and the operator
 	dir     string
 	effects api.Effects
 	profile api.Profile
@@ -43,7 +44,7 @@ type cluster struct {
 }
 
 func newCluster(l *nvaLab, o Options) *cluster {
-	c := &cluster{l: l, effects: api.Effects(o.Effects), profile: api.Profile(o.Profile),
+	c := &cluster{l: l, binary: l.binary, effects: api.Effects(o.Effects), profile: api.Profile(o.Profile),
 		servers: map[string]*process{}, agents: map[string]*process{}, tokens: map[string]string{}}
 	if o.Store == "zookeeper" {
 		c.zk = &zooKeeper{l: l}
@@ -101,7 +102,7 @@ func (c *cluster) start(ctx context.Context) error {
 // startController starts one. Its failpoints can be armed.
 func (c *cluster) startController(name string) error {
 	args := []string{"server", "--dir", filepath.Join(c.dir, name)}
-	p, err := c.l.start(name, program{name: name + "-server", path: c.l.binary, args: args,
+	p, err := c.l.start(name, program{name: name + "-server", path: c.binary, args: args,
 		env: []string{failpointEnv + "=" + c.failpointFile(name)}})
 	if err != nil {
 		return err
@@ -123,7 +124,7 @@ func (c *cluster) startOn(ctx context.Context, machine string) error {
 	for _, name := range controllers {
 		addresses = append(addresses, addressOf(name, netManagement)+":"+agentPort)
 	}
-	p, err := c.l.start(machine, program{name: machine + "-agent", path: c.l.binary, args: []string{"agent",
+	p, err := c.l.start(machine, program{name: machine + "-agent", path: c.binary, args: []string{"agent",
 		"--dir", filepath.Join(c.dir, "agent-"+machine), "--controllers", strings.Join(addresses, ","),
 		"--token", c.tokens[machine], "--peer-listen", addressOf(machine, netManagement) + ":" + peerPort}})
 	if err != nil {
@@ -147,9 +148,9 @@ func (c *cluster) enrolmentToken(ctx context.Context, node string) (string, erro
 	return reply.Token, nil
 }
 
-// operator runs our binary at the operator's desk.
+// operator runs the cluster's program at the operator's desk.
 func (c *cluster) operator(ctx context.Context, args ...string) ([]byte, error) {
-	out, err := c.l.topo.spaces["operator"].output(ctx, c.l.binary, args...)
+	out, err := c.l.topo.spaces["operator"].output(ctx, c.binary, args...)
 	return []byte(out), err
 }
 

@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -17,6 +16,7 @@ var controlPlaneDrills = []drill{
 	{name: "both-down", about: "both appliances die; nothing moves until one is healthy", run: runBothDown},
 	{name: "control-plane-gone", about: "all controllers and the store are killed for a while", run: runControlPlaneGone},
 	{name: "rolling", about: "agents and controllers are restarted one by one", run: runRolling},
+	{name: upgradeDrill, about: "controllers and agents of another release (--from) are replaced by this one's, one by one", run: runUpgrade},
 }
 
 // quiet adds up things done to Understudy that the traffic must not notice.
@@ -185,32 +185,37 @@ func runControlPlaneGone(ctx context.Context, n *nvaRun) error {
 // runRolling restarts what an upgrade restarts: the program is the same, the way it happens is not.
 func runRolling(ctx context.Context, n *nvaRun) error {
 	var sum quiet
-	err := n.undisturbed(ctx, &sum, "agents restarted one by one", func() error {
-		for _, machine := range agentMachines {
-			n.c.agents[machine].stop(5 * time.Second)
-			if err := n.c.startOn(ctx, machine); err != nil {
-				return err
-			}
-			if err := n.c.waitConnected(ctx, machine, 15*time.Second); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	defer n.reportQuiet("rolling", &sum)
+	if err := n.undisturbed(ctx, &sum, "agents restarted one by one", func() error { return n.c.replaceAgents(ctx) }); err != nil {
 		return err
 	}
-	defer n.reportQuiet("rolling", &sum)
-	return n.undisturbed(ctx, &sum, "controllers restarted one by one", func() error {
-		for _, name := range slices.Clone(controllers) {
-			n.c.servers[name].stop(5 * time.Second)
-			if err := n.c.startController(name); err != nil {
-				return err
-			}
-			if err := n.c.waitServing(ctx, name, 20*time.Second); err != nil {
-				return err
-			}
+	return n.undisturbed(ctx, &sum, "controllers restarted one by one", func() error { return n.c.replaceControllers(ctx) })
+}
+
+// replaceAgents stops each agent in order and starts it again; the next one waits until it is connected.
+func (c *cluster) replaceAgents(ctx context.Context) error {
+	for _, machine := range agentMachines {
+		c.agents[machine].stop(5 * time.Second)
+		if err := c.startOn(ctx, machine); err != nil {
+			return err
 		}
-		return nil
-	})
+		if err := c.waitConnected(ctx, machine, 15*time.Second); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceControllers stops each controller in order and starts it again; the next one waits until it serves.
+func (c *cluster) replaceControllers(ctx context.Context) error {
+	for _, name := range controllers {
+		c.servers[name].stop(5 * time.Second)
+		if err := c.startController(name); err != nil {
+			return err
+		}
+		if err := c.waitServing(ctx, name, 20*time.Second); err != nil {
+			return err
+		}
+	}
+	return nil
 }

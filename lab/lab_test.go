@@ -35,6 +35,18 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// otherRelease builds the product's binary with another version. What it does is the same; scripts/soak.sh upgrades from one
+// that does not.
+func otherRelease(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "understudy")
+	out, err := exec.Command("go", "build", "-ldflags", "-X main.version=earlier", "-o", path, "../cmd/understudy").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build understudy: %v\n%s", err, out)
+	}
+	return path
+}
+
 // testOptions has the binary and shows progress in the test's log.
 func testOptions(t *testing.T) Options {
 	t.Helper()

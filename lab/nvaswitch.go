@@ -109,6 +109,9 @@ func runNVASwitch(ctx context.Context, o Options) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
+	if chosen, err = settleUpgrade(ctx, o, chosen); err != nil {
+		return r, err
+	}
 	for _, userSpace := range []bool{false, true} {
 		part := slices.DeleteFunc(slices.Clone(chosen), func(d drill) bool { return d.userSpace != userSpace })
 		if len(part) > 0 {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,12 +75,15 @@ func TestControlPlaneFails(t *testing.T) {
 		store  string
 		faults []string
 	}{
-		{"etcd", []string{"leader", "leader-mid-failover", "paused-leader", "partition", "both-down", "control-plane-gone", "rolling"}},
+		{"etcd", []string{"leader", "leader-mid-failover", "paused-leader", "partition", "both-down", "control-plane-gone", "upgrade"}},
 		{"zookeeper", []string{"node", "leader-mid-failover", "control-plane-gone"}},
 	} {
 		t.Run(c.store, func(t *testing.T) {
 			o := testOptions(t)
 			o.Store, o.Faults, o.Rounds, o.Gone, o.NoPeers, o.NoControl = c.store, c.faults, 1, 8*time.Second, true, true
+			if slices.Contains(c.faults, upgradeDrill) {
+				o.From = otherRelease(t)
+			}
 			runScenario(t, "nva-switch", o)
 		})
 	}

@@ -19,12 +19,33 @@ func TestRefusals(t *testing.T) {
 		{"nva-switch", Options{Store: "redis"}, `store: redis: want etcd or zookeeper`},
 		{"nva-switch", Options{Profile: "slow"}, `profile: slow: want fast or balanced`},
 		{"nva-switch", Options{Rounds: -1}, `rounds: -1: want at least 1`},
+		{"nva-switch", Options{Faults: []string{"upgrade"}}, `from is missing: want another release's program`},
+		{"nva-switch", Options{Faults: []string{"rolling"}, From: "/bin/true"}, `from: /bin/true: want none without the fault upgrade`},
+		{"nva-switch", Options{Faults: []string{"upgrade"}, From: "/no/program"}, `from: /no/program: want a program of another release that runs here: run`},
+		{"nva-switch", Options{Faults: []string{"upgrade"}, From: "/bin/true"}, `from: /bin/true: want a program of another release that runs here: /bin/true version --json names no version`},
 		{"nva-soak", Options{Faults: []string{"node"}}, `fault: [node]: want none: nobody dies in a soak`},
 	} {
 		_, err := Run(context.Background(), c.scenario, c.o)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("run %s with %+v: error %v, want %q", c.scenario, c.o, err, c.want)
 		}
+	}
+}
+
+func TestUpgradeRefusesTheVersionItHas(t *testing.T) {
+	o := testOptions(t)
+	o.Faults, o.From = []string{"all"}, o.Binary
+	_, err := settleUpgrade(t.Context(), o, drills())
+	if want := "want another version than this program's, which is dev too"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("upgrade from the same program: %v, want %q", err, want)
+	}
+	o.From = otherRelease(t)
+	if chosen, err := settleUpgrade(t.Context(), o, drills()); err != nil || len(chosen) != len(drills()) {
+		t.Errorf("upgrade from another version, among all faults: %d drills, %v", len(chosen), err)
+	}
+	o.From = ""
+	if chosen, err := settleUpgrade(t.Context(), o, drills()); err != nil || len(chosen) != len(drills())-1 {
+		t.Errorf("all faults with nothing to upgrade from: %d drills, %v; want all but upgrade", len(chosen), err)
 	}
 }
 

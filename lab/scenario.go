@@ -33,6 +33,8 @@ type Options struct {
 	LogDir string
 	// Binary is the program whose verbs run as processes. Default: this one.
 	Binary string
+	// From is another release's program, which the site runs before the fault upgrade. Needed by that fault alone.
+	From string
 	// Progress gets a line now and then, for people. Default: none.
 	Progress io.Writer
 

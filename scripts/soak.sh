@@ -4,9 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 SOAK=${SOAK:-60m}
 GONE=${GONE:-10m}
+previous=$(scripts/previous.sh)
 for store in etcd zookeeper; do
   bin/understudy lab run nva-switch --store $store --fault control-plane-gone --gone "$GONE" --rounds 1 --no-peers
   bin/understudy lab run nva-switch --store $store --fault leader-mid-failover,paused-leader,leader,leader-and-node,partition,both-down,rolling --no-peers
+  bin/understudy lab run nva-switch --store $store --fault upgrade --from "$previous" --no-peers
 done
+bin/understudy lab run nva-switch --effects lease --fault upgrade --from "$previous" --no-peers
 bin/understudy lab run nva-switch --effects lease --fault control-plane-gone --gone "$GONE" --rounds 1 --no-peers
 bin/understudy lab run nva-soak --duration "$SOAK"

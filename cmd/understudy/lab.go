@@ -73,6 +73,7 @@ func labRunVerb(c *console) *cobra.Command {
 	f.IntVar(&o.Rounds, "rounds", 0, "rounds of each fault, or moves of planned (default 3, and 100 moves)")
 	f.DurationVar(&o.Gone, "gone", 0, "how long control-plane-gone lasts (default 20s)")
 	f.DurationVar(&o.Duration, "duration", 0, "how long a soak lasts (default 2m)")
+	f.StringVar(&o.From, "from", "", "another release's program, which upgrade starts from; see scripts/previous.sh")
 	f.BoolVar(&o.NoPeers, "no-peers", false, "leave the peers out")
 	f.BoolVar(&o.NoControl, "no-control", false, "leave the control runs out; the outages then prove nothing")
 	return cmd
