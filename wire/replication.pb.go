@@ -143,7 +143,7 @@ type ShipOpen struct {
 	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"` // <tenant>/<name>
 	MachineUid    string                 `protobuf:"bytes,2,opt,name=machine_uid,json=machineUid,proto3" json:"machine_uid,omitempty"`
 	Stream        string                 `protobuf:"bytes,3,opt,name=stream,proto3" json:"stream,omitempty"`
-	Epoch         int64                  `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Disks         []*ShipDisk            `protobuf:"bytes,5,rep,name=disks,proto3" json:"disks,omitempty"`     // a record's disk is an index into this list
 	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"` // of the sender's program
 	Beat          *ShipBeat              `protobuf:"bytes,7,opt,name=beat,proto3" json:"beat,omitempty"`
@@ -202,7 +202,7 @@ func (x *ShipOpen) GetStream() string {
 	return ""
 }
 
-func (x *ShipOpen) GetEpoch() int64 {
+func (x *ShipOpen) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
 	}
@@ -1171,7 +1171,7 @@ const file_wire_replication_proto_rawDesc = "" +
 	"\vmachine_uid\x18\x02 \x01(\tR\n" +
 	"machineUid\x12\x16\n" +
 	"\x06stream\x18\x03 \x01(\tR\x06stream\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x03R\x05epoch\x122\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x122\n" +
 	"\x05disks\x18\x05 \x03(\v2\x1c.understudy.wire.v1.ShipDiskR\x05disks\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x120\n" +
 	"\x04beat\x18\a \x01(\v2\x1c.understudy.wire.v1.ShipBeatR\x04beat\".\n" +
