@@ -1,10 +1,9 @@
 package api
 
-// Provider is something that can move addresses and routes.
+// Provider is something that can move addresses and routes. Whether it can shows in the groups that use it.
 type Provider struct {
 	Header
-	Spec   ProviderSpec   `json:"spec"`
-	Status ProviderStatus `json:"status,omitzero"`
+	Spec ProviderSpec `json:"spec"`
 }
 
 // ProviderType names a kind of provider.
@@ -60,11 +59,6 @@ type AzureCredential struct {
 	ClientID string `json:"clientID,omitempty"`
 	// SecretRef names a Secret (same tenant) with "clientSecret" or "token".
 	SecretRef string `json:"secretRef,omitempty"`
-}
-
-// ProviderStatus is what is known of the provider.
-type ProviderStatus struct {
-	Conditions []Condition `json:"conditions,omitempty"`
 }
 
 // Secret is write-only: reading it gives its keys, never its values.

@@ -199,3 +199,12 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// What nobody writes must not be read either: a provider's state shows in the groups that use it.
+func TestAProviderHasNoStatus(t *testing.T) {
+	err := load(`{"apiVersion":"understudy/v1","kind":"Provider","metadata":{"name":"site"},"spec":{"type":"Linux"},"status":{}}`)
+	var bad *api.Invalid
+	if !errors.As(err, &bad) || bad.Fields[0].Field != "status" {
+		t.Errorf("a provider with a status: %v", err)
+	}
+}

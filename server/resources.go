@@ -34,7 +34,7 @@ type resources struct {
 
 // hasStatus tells whether a kind's status lies beside it.
 func hasStatus(k api.Kind) bool {
-	return k == api.KindNode || k == api.KindProvider || k == api.KindApplianceGroup
+	return k == api.KindNode || k == api.KindApplianceGroup
 }
 
 // sealedSecret is how a Secret lies in the store.
@@ -77,8 +77,6 @@ func addStatus(o api.Object, status, assign []byte) error {
 	var target any
 	switch o := o.(type) {
 	case *api.Node:
-		target = &o.Status
-	case *api.Provider:
 		target = &o.Status
 	case *api.ApplianceGroup:
 		target = &o.Status

@@ -15,7 +15,7 @@ func columns(k api.Kind) []string {
 	case api.KindNode:
 		return []string{"NAME", "CONNECTED", "VERSION", "ZONE", "HOST", "CONDITIONS", "AGE"}
 	case api.KindProvider:
-		return []string{"NAME", "TYPE", "DETAIL", "CONDITIONS", "AGE"}
+		return []string{"NAME", "TYPE", "DETAIL", "AGE"}
 	case api.KindApplianceGroup:
 		return []string{"NAME", "ACTIVE", "MEMBERS", "FAILOVER", "CONDITIONS", "AGE"}
 	case api.KindJob:
@@ -36,7 +36,7 @@ func row(now time.Time, o api.Object) []string {
 		return []string{m.Name, yesNo(o.Status.Connected), orDash(o.Status.Version), orDash(o.Spec.Zone), orDash(o.Spec.Host),
 			conditionCodes(o.Status.Conditions), age(now, m.Created)}
 	case *api.Provider:
-		return []string{m.Name, string(o.Spec.Type), providerDetail(o), conditionCodes(o.Status.Conditions), age(now, m.Created)}
+		return []string{m.Name, string(o.Spec.Type), providerDetail(o), age(now, m.Created)}
 	case *api.ApplianceGroup:
 		return []string{m.Name, orDash(activeOf(o)), memberSummary(o), failoverSummary(o), conditionCodes(o.Status.Conditions), age(now, m.Created)}
 	case *api.Job:

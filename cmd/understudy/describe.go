@@ -161,7 +161,6 @@ func (c *console) describeProvider(p *api.Provider) {
 	if a := p.Spec.Azure; a != nil {
 		f("Secret", a.Credential.SecretRef)
 	}
-	c.describeConditions(p.Status.Conditions)
 }
 
 func (c *console) describeEvents(events []api.Object) {
