@@ -216,7 +216,12 @@ func matchScalar(bad *Invalid, path string, v any, t reflect.Type) {
 		if _, err := strconv.ParseInt(string(n), 10, t.Bits()); !ok || err != nil {
 			bad.Add(path, show(v), "a whole number")
 		}
-	case reflect.Uint32:
+	case reflect.Float64:
+		n, ok := v.(json.Number)
+		if _, err := strconv.ParseFloat(string(n), 64); !ok || err != nil {
+			bad.Add(path, show(v), "a number")
+		}
+	case reflect.Uint32, reflect.Uint64:
 		n, ok := v.(json.Number)
 		if _, err := strconv.ParseUint(string(n), 10, t.Bits()); !ok || err != nil {
 			bad.Add(path, show(v), "a whole number from 0")

@@ -255,11 +255,16 @@ type Assignment struct {
 	SpecGeneration int64 `json:"specGeneration"`
 	// Job that reconciles towards it.
 	Job string `json:"job"`
+	// Wanted is a digest of everything that machines' nodes were to be told when the job was planned: another one means drift.
+	Wanted string `json:"wanted,omitempty"`
 	// Reason in words.
 	Reason string    `json:"reason"`
 	At     time.Time `json:"at"`
 	// AutomaticMoves are the times of the latest automatic moves, for damping; at most Damping.Moves.
 	AutomaticMoves []time.Time `json:"automaticMoves,omitempty"`
+	// Machine of a ProtectedMachine, whose Active is the name of a site; Plan of a RecoveryPlan.
+	Machine *MachineAssignment `json:"machine,omitempty"`
+	Plan    *PlanAssignment    `json:"plan,omitempty"`
 }
 
 // MemberStatus is what observers say of one member.
@@ -276,13 +281,16 @@ type MemberStatus struct {
 
 // Request is what an operator asked of a group: stored beside it, taken away by the leader in the transaction that acts on it.
 type Request struct {
-	// Kind is Failover or Retry.
+	// Kind says what.
 	Kind RequestKind `json:"kind"`
 	// To names the member; "" lets the leader choose.
 	To string    `json:"to,omitempty"`
 	By string    `json:"by"`
 	At time.Time `json:"at"`
 	ID string    `json:"id"`
+	// Operation of Operate; Completion of Complete.
+	Operation  *Operation      `json:"operation,omitempty"`
+	Completion *StepCompletion `json:"completion,omitempty"`
 }
 
 // RequestKind of a Request.
@@ -293,4 +301,7 @@ const (
 	RequestFailover RequestKind = "Failover"
 	RequestCancel   RequestKind = "Cancel" // To names the job
 	RequestRetry    RequestKind = "Retry"  // To names the job
+
+	RequestOperate  RequestKind = "Operate"  // of a machine or a recovery plan
+	RequestComplete RequestKind = "Complete" // To names the job, Completion its manual step
 )

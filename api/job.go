@@ -21,8 +21,15 @@ const (
 	JobRepair    JobKind = "Repair"    // the world drifted from the assignment
 )
 
-// PlanVersion of the step vocabulary. A leader that does not know a job's version leaves it to one that does.
-const PlanVersion = 1
+// Jobs of machines and plans are named after their operation; Establish and Repair are theirs too.
+
+// PlanVersion of the step vocabulary that this version knows. A leader that does not know a job's version leaves it to one that
+// does. Appliance groups plan in version 1, machines and recovery plans in version 2.
+const (
+	PlanVersion           = 2
+	PlanVersionAppliances = 1
+	PlanVersionMachines   = 2
+)
 
 // JobSpec is fixed when the job is made.
 type JobSpec struct {
@@ -34,6 +41,8 @@ type JobSpec struct {
 	Generation  int64  `json:"generation"`
 	Reason      string `json:"reason"`
 	RequestedBy string `json:"requestedBy,omitempty"`
+	// RequestID of the request that it answers.
+	RequestID   string `json:"requestID,omitempty"`
 	PlanVersion int    `json:"planVersion"`
 }
 
@@ -102,6 +111,11 @@ const (
 	StepAttach  StepKind = "attach"  // give addresses to a NIC (cloud)
 	StepHook    StepKind = "hook"    // webhook or program
 	StepVerify  StepKind = "verify"  // read the world back
+
+	StepAwait   StepKind = "await"   // wait until a node's section says that it is so far
+	StepChoose  StepKind = "choose"  // find the recovery point in the vault
+	StepOperate StepKind = "operate" // ask something of another subject and wait for its job
+	StepManual  StepKind = "manual"  // wait for a person
 )
 
 // Step is one idempotent effect, as data. Exactly the payload its kind names is set.
@@ -127,6 +141,11 @@ type Step struct {
 	Hook   *HookStep   `json:"hook,omitempty"`
 	Wait   Duration    `json:"wait,omitempty"` // drain
 
+	Await   *AwaitStep   `json:"await,omitempty"` // await; of a node step: what to wait for once its sections are applied
+	Choose  *ChooseStep  `json:"choose,omitempty"`
+	Operate *OperateStep `json:"operate,omitempty"`
+	Manual  *ManualStep  `json:"manual,omitempty"`
+
 	State    StepState `json:"state"`
 	Attempts int       `json:"attempts,omitempty"`
 	// IntendedAt is the first time, by the wall clock of the leader that intended it.
@@ -136,12 +155,58 @@ type Step struct {
 	NotBefore time.Time `json:"notBefore,omitzero"`
 	Error     string    `json:"error,omitempty"`
 	Outcome   string    `json:"outcome,omitempty"`
+	// Point that a choose step found.
+	Point *RecoveryPoint `json:"point,omitempty"`
 }
 
 // NodeStep pushes sections to a node.
 type NodeStep struct {
 	Node     string    `json:"node"`
 	Sections []Section `json:"sections"`
+}
+
+// AwaitStep waits for what a node's agent reports of one section. All that is given must hold.
+type AwaitStep struct {
+	Node   string `json:"node"`
+	Engine string `json:"engine"`
+	Owner  string `json:"owner"`
+	// Generation at which the section must be applied.
+	Generation int64 `json:"generation,omitempty"`
+	// Phases of which the engine must be in one; it has failed in one of Fails.
+	Phases []string `json:"phases,omitempty"`
+	Fails  []string `json:"fails,omitempty"`
+	// Instance of a site engine.
+	Instance string `json:"instance,omitempty"`
+	// Done is the request that must have been carried out.
+	Done string `json:"done,omitempty"`
+	// Stored: the newest point made there must be stored at the other side.
+	Stored bool `json:"stored,omitempty"`
+	// Settled: the node has taken what the owner, a ProcessServer or Vault, wants of it now.
+	Settled bool `json:"settled,omitempty"`
+}
+
+// ChooseStep finds a recovery point.
+type ChooseStep struct {
+	Vault  VaultAccess `json:"vault"`
+	Stream string      `json:"stream"`
+	Choice PointChoice `json:"choice"`
+	// For is run or drill: what of the assignment the point is for.
+	For string `json:"for"`
+}
+
+// OperateStep asks something of a ProtectedMachine or an ApplianceGroup.
+type OperateStep struct {
+	Subject Ref `json:"subject"`
+	// ID that the request gets; it is made once, with the plan.
+	ID string `json:"id"`
+	// Operation of a machine; To of a group.
+	Operation *Operation `json:"operation,omitempty"`
+	To        string     `json:"to,omitempty"`
+}
+
+// ManualStep is what a person is asked to do.
+type ManualStep struct {
+	Instructions string `json:"instructions"`
 }
 
 // RoutesStep writes one table once: each listed route gets its next hop, others stay.

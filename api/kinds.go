@@ -23,6 +23,15 @@ func Kinds() []KindInfo {
 		{Kind: KindJob, Plural: "jobs", Aliases: []string{"job"}, ReadOnly: true, New: func() Object { return new(Job) }},
 		{Kind: KindEvent, Plural: "events", Aliases: []string{"event"}, ReadOnly: true, New: func() Object { return new(Event) }},
 		{Kind: KindSecret, Plural: "secrets", Aliases: []string{"secret"}, New: func() Object { return new(Secret) }},
+		{Kind: KindSite, Plural: "sites", Aliases: []string{"site"}, New: func() Object { return new(Site) }},
+		{Kind: KindFabric, Plural: "fabrics", Aliases: []string{"fabric"}, New: func() Object { return new(Fabric) }},
+		{Kind: KindVault, Plural: "vaults", Aliases: []string{"vault"}, New: func() Object { return new(Vault) }},
+		{Kind: KindReplicationPolicy, Plural: "replicationpolicies", Aliases: []string{"replicationpolicy", "policies", "policy"},
+			New: func() Object { return new(ReplicationPolicy) }},
+		{Kind: KindProcessServer, Plural: "processservers", Aliases: []string{"processserver", "ps"}, New: func() Object { return new(ProcessServer) }},
+		{Kind: KindProtectedMachine, Plural: "protectedmachines", Aliases: []string{"protectedmachine", "machines", "machine", "pm"},
+			New: func() Object { return new(ProtectedMachine) }},
+		{Kind: KindRecoveryPlan, Plural: "recoveryplans", Aliases: []string{"recoveryplan", "rp"}, New: func() Object { return new(RecoveryPlan) }},
 	}
 }
 

@@ -23,6 +23,14 @@ const (
 	KindJob            Kind = "Job"
 	KindEvent          Kind = "Event"
 	KindSecret         Kind = "Secret"
+
+	KindSite              Kind = "Site"
+	KindFabric            Kind = "Fabric"
+	KindVault             Kind = "Vault"
+	KindReplicationPolicy Kind = "ReplicationPolicy"
+	KindProcessServer     Kind = "ProcessServer"
+	KindProtectedMachine  Kind = "ProtectedMachine"
+	KindRecoveryPlan      Kind = "RecoveryPlan"
 )
 
 // DefaultTenant owns what names no tenant.

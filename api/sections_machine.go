@@ -92,7 +92,8 @@ type ProtectConfig struct {
 	// PreScript and PostScript run around an app-consistent point: files in the agent's hooks directory.
 	PreScript  string `json:"preScript,omitempty"`
 	PostScript string `json:"postScript,omitempty"`
-	// PointNow asks for one more point; a new value makes one. PointApp: app-consistent.
+	// PointNow asks for one more point; a new value makes one, none makes none. PointApp: app-consistent. Together with a VM that is
+	// to stop, the point is made after it has stopped.
 	PointNow string `json:"pointNow,omitempty"`
 	PointApp bool   `json:"pointApp,omitempty"`
 	// QueueBytes bounds the memory that holds what was captured and not taken yet. Default 256 MiB.
@@ -237,6 +238,8 @@ type EngineState struct {
 	Done string `json:"done,omitempty"`
 	// Percent of the initial copy, the closing of a gap, or the hydration.
 	Percent float64 `json:"percent,omitempty"`
+	// Instance that a site engine runs.
+	Instance string `json:"instance,omitempty"`
 	// Stream and the positions: numbered, stored at the recovery site.
 	Stream   string `json:"stream,omitempty"`
 	Captured uint64 `json:"captured,omitempty"`

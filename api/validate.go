@@ -133,10 +133,20 @@ func (e *Invalid) short(field, v string) {
 func (j *Job) Validate() error {
 	var e Invalid
 	e.header(&j.Header, KindJob)
-	oneOf(&e, "spec.kind", j.Spec.Kind, JobEstablish, JobFailover, JobPlanned, JobFailback, JobRepair)
-	e.name("spec.to", j.Spec.To)
+	oneOf(&e, "spec.kind", j.Spec.Kind, jobKinds()...)
+	if j.Spec.Subject.Kind != KindRecoveryPlan {
+		e.name("spec.to", j.Spec.To)
+	}
 	e.name("spec.subject.name", j.Spec.Subject.Name)
 	return e.Err()
+}
+
+func jobKinds() []JobKind {
+	kinds := []JobKind{JobEstablish, JobFailover, JobPlanned, JobFailback, JobRepair}
+	for _, op := range Operations() {
+		kinds = append(kinds, JobKind(op))
+	}
+	return kinds
 }
 
 // Validate implements Object.

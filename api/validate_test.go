@@ -173,6 +173,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"kind":"Secret","data":{"a":"b"}}`))
 	f.Add([]byte(`{"kind":"Job","status":{"steps":[{"needs":["a"],"wait":"1s","doneAt":"2026-01-02T15:04:05Z"}]}}`))
 	f.Add([]byte(`{"kind":"Provider","spec":{"azure":null}}`))
+	for _, doc := range documents {
+		f.Add([]byte(doc))
+	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		o, err := api.Decode(doc)
 		if err != nil {

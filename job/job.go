@@ -21,9 +21,11 @@ import (
 	"github.com/understudy-ha/understudy/mutant"
 )
 
-// New makes a job in phase Running, its steps Pending.
+// New makes a job in phase Running, its steps Pending. A spec that names no plan version gets that of appliance groups.
 func New(name string, tenant string, spec api.JobSpec, steps []api.Step, now time.Time) *api.Job {
-	spec.PlanVersion = api.PlanVersion
+	if spec.PlanVersion == 0 {
+		spec.PlanVersion = api.PlanVersionAppliances
+	}
 	j := &api.Job{Spec: spec}
 	j.Header = api.Header{APIVersion: api.Version, Kind: api.KindJob, Metadata: api.Metadata{Name: name, Tenant: tenant, Created: now, Generation: 1}}
 	j.Status = api.JobStatus{Phase: api.Running, Steps: slices.Clone(steps), Started: now}
@@ -118,6 +120,8 @@ type Result struct {
 	Permanent bool
 	// Overdue tells that the step's deadline has passed.
 	Overdue bool
+	// Point that a choose step found.
+	Point *api.RecoveryPoint
 	At      time.Time
 }
 
@@ -130,7 +134,7 @@ func Record(j *api.Job, r Result, epoch int64) bool {
 	}
 	s.Attempts++
 	if r.Err == nil {
-		s.State, s.DoneAt, s.Outcome, s.Error = api.StepDone, r.At, r.Outcome, ""
+		s.State, s.DoneAt, s.Outcome, s.Error, s.Point = api.StepDone, r.At, r.Outcome, "", r.Point
 		Note(j, epoch, r.At, "step:"+s.ID+":done", r.Outcome)
 		return true
 	}
