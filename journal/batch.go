@@ -165,7 +165,9 @@ func SplitBatch(b []byte) (batch, rest []byte, err error) {
 }
 
 // BatchSpan tells which positions a batch that SplitBatch gave covers, first and last included.
-func BatchSpan(batch []byte) (first, last uint64) { return le.Uint64(batch[16:]), le.Uint64(batch[24:]) }
+func BatchSpan(batch []byte) (first, last uint64) {
+	return le.Uint64(batch[16:]), le.Uint64(batch[24:])
+}
 
 func decodeRecords(b []byte, count int) ([]Record, error) {
 	recs := make([]Record, 0, count)
