@@ -44,6 +44,8 @@ type Config struct {
 	PeerListen string
 	// PeerAddress is PeerListen as others reach it. Default: PeerListen.
 	PeerAddress string
+	// Program is the executable whose verb "engine" runs the engines that are processes of their own. Default: this one.
+	Program string
 	// Version of the program, for people.
 	Version string
 	// Log gets what people should know. Default: slog.Default().
@@ -89,7 +91,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // run starts the parts, each once, and waits for all of them.
-func run(ctx context.Context, cfg Config, id *identity, disk *disk, e *engines) error {
+func run(ctx context.Context, cfg Config, id *identity, disk *disk, e *hostEngines) error {
 	boot, err := bootID()
 	if err != nil {
 		return err
@@ -108,6 +110,10 @@ func run(ctx context.Context, cfg Config, id *identity, disk *disk, e *engines) 
 	l.at = clock.System()
 	core, effects := steward.New(steward.Config{Timing: id.timing(), Life: life, Boot: boot}, l.at, state, grants)
 	l.core = core
+	if e.children, err = newChildren(cfg, l.engineSaid); err != nil {
+		return err
+	}
+	defer e.children.close()
 	l.perform(effects) // before anybody is listened to
 
 	parts := []func(context.Context) error{l.run, disk.run, l.watchKernel, l.renewCertificate}

@@ -324,7 +324,7 @@ func TestPromisesBetweenAgents(t *testing.T) {
 func TestPromisesAreForNodesOfTheTenantOnly(t *testing.T) {
 	ca := newCA(t)
 	id := testIdentity(t, ca, pki.Node("default", "nva-b"))
-	l := newLoop(Config{Log: quiet()}, id, &disk{}, &engines{}, "life")
+	l := newLoop(Config{Log: quiet()}, id, &disk{}, &hostEngines{}, "life")
 	close(l.done) // whoever is let through gets "stopping"
 	ctx, cancel := context.WithCancel(t.Context())
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

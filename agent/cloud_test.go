@@ -27,7 +27,7 @@ var slow = lead.Timing{TTL: time.Hour, Margin: 10 * time.Minute}
 type host struct {
 	mu      sync.Mutex
 	space   *space
-	engines *engines
+	engines *hostEngines
 	core    *steward.Core
 	tick    uint64
 	pushes  uint64
@@ -62,7 +62,7 @@ func (h *host) perform(effects []steward.Effect) {
 		case steward.Store:
 			h.step(steward.Stored{N: e.N})
 		case steward.Apply:
-			h.step(steward.Applied{N: e.N, Engine: e.Section.Engine, Owner: e.Section.Owner, Err: h.engines.apply(e.Section, e.Valid)})
+			h.step(steward.Applied{N: e.N, Engine: e.Section.Engine, Owner: e.Section.Owner, Err: h.engines.apply(e, e.Valid)})
 		case steward.Drop:
 			h.step(steward.Dropped{Owner: e.Owner, Err: h.engines.addresses.Set(e.Owner, nil, 0)})
 		case steward.SendApplied:

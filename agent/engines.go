@@ -8,34 +8,37 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/hostnet"
+	"github.com/understudy-ha/understudy/steward"
 )
 
-// engines carry out sections on the host.
-type engines struct {
+// hostEngines carry out sections on the host.
+type hostEngines struct {
 	net       *hostnet.Net
 	routes    *hostnet.Routes
 	addresses *hostnet.Addresses
 	roles     *roles
+	children  *children
 }
 
-func newEngines(n *hostnet.Net) (*engines, error) {
+func newEngines(n *hostnet.Net) (*hostEngines, error) {
 	a, err := n.NewAddresses()
 	if err != nil {
 		return nil, err
 	}
-	return &engines{net: n, routes: n.NewRoutes(), addresses: a, roles: &roles{}}, nil
+	return &hostEngines{net: n, routes: n.NewRoutes(), addresses: a, roles: &roles{}}, nil
 }
 
 // drivers says what carries out what.
-func (e *engines) drivers() []string {
+func (e *hostEngines) drivers() []string {
 	return []string{"routes: kernel", "addresses: kernel", "announce: arp"}
 }
 
 // close leaves the kernel as it is.
-func (e *engines) close() error { return e.addresses.Close() }
+func (e *hostEngines) close() error { return e.addresses.Close() }
 
 // apply makes a section the owner's whole share of its engine; addresses for the time valid.
-func (e *engines) apply(s api.Section, valid time.Duration) error {
+func (e *hostEngines) apply(a steward.Apply, valid time.Duration) error {
+	s := a.Section
 	switch s.Engine {
 	case api.EngineRoutes:
 		routes, err := parseRoutes(s.Routes.Routes)
@@ -52,12 +55,15 @@ func (e *engines) apply(s api.Section, valid time.Duration) error {
 	case api.EngineRole:
 		e.roles.set(s.Owner, s.Role.Role)
 		return nil
+	case api.EngineProtect, api.EngineProcessServer, api.EngineSite, api.EngineKeeper:
+		e.children.set(s, a.Confirmed, a.Secrets)
+		return nil
 	}
 	return fmt.Errorf("engine %q: this agent has none of that name", s.Engine)
 }
 
 // sweep removes what an earlier life made and nobody wants.
-func (e *engines) sweep(routes bool) error {
+func (e *hostEngines) sweep(routes bool) error {
 	_, err := e.addresses.Sweep()
 	if routes {
 		_, rerr := e.routes.Sweep()

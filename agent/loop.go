@@ -22,7 +22,7 @@ type loop struct {
 	cfg     Config
 	id      *identity
 	disk    *disk
-	engines *engines
+	engines *hostEngines
 	life    string
 	core    *steward.Core
 	log     *slog.Logger
@@ -41,7 +41,7 @@ type loop struct {
 	asked    map[uint64]chan steward.Answer // promises that others wait for
 }
 
-func newLoop(cfg Config, id *identity, d *disk, e *engines, life string) *loop {
+func newLoop(cfg Config, id *identity, d *disk, e *hostEngines, life string) *loop {
 	l := &loop{cfg: cfg, id: id, disk: d, engines: e, life: life, log: cfg.Log, peers: newPeers(id),
 		events: make(chan steward.Event, eventQueue), done: make(chan struct{}), said: map[string]string{}, sessions: map[uint64]*session{}, asked: map[uint64]chan steward.Answer{}}
 	d.stored = func(s steward.Stored) { l.post(s) }
@@ -101,7 +101,7 @@ func (l *loop) perform(effects []steward.Effect) {
 		case steward.StoreGrants:
 			l.disk.storeGrants(e.Grants)
 		case steward.Apply:
-			err := l.engines.apply(e.Section, l.left(e.Valid))
+			err := l.engines.apply(e, l.left(e.Valid))
 			l.tell(e.Section, err)
 			l.pending = append(l.pending, steward.Applied{N: e.N, Engine: e.Section.Engine, Owner: e.Section.Owner, Err: err})
 		case steward.Renew:
@@ -136,6 +136,11 @@ func (l *loop) post(ev steward.Event) {
 	case l.events <- ev:
 	case <-l.done:
 	}
+}
+
+// engineSaid takes what an engine's process tells of itself.
+func (l *loop) engineSaid(engine, owner string, s api.EngineState) {
+	l.post(steward.Said{Engine: engine, Owner: owner, State: s})
 }
 
 // tell logs how a section was taken, once.

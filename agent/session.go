@@ -152,6 +152,11 @@ func (l *loop) event(id uint64, m *wire.ToAgent) steward.Event {
 		if err := json.Unmarshal(p.Sections, &ev.Sections); err != nil {
 			ev.Sections, ev.Malformed = nil, "sections: "+err.Error()
 		}
+		if len(p.Secrets) > 0 {
+			if err := json.Unmarshal(p.Secrets, &ev.Secrets); err != nil {
+				ev.Sections, ev.Malformed = nil, "secrets: they cannot be read" // an error would quote them
+			}
+		}
 		return ev
 	}
 	return nil

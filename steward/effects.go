@@ -47,10 +47,13 @@ type (
 	StoreGrants struct{ Grants Grants }
 
 	// Apply gives an engine an owner's whole section. Applied follows. Valid is how long addresses may be held from now.
+	// Confirmed tells that in this life a leader said that the section's generation holds. Secrets are those it refers to.
 	Apply struct {
-		N       uint64
-		Section api.Section
-		Valid   time.Duration
+		N         uint64
+		Section   api.Section
+		Valid     time.Duration
+		Confirmed bool
+		Secrets   map[string]map[string]string
 	}
 
 	// Renew gives the owner's addresses more time from now, and announces them again. Nothing follows.

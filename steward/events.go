@@ -43,6 +43,8 @@ type (
 		Life      string
 		Tick      uint64
 		Sections  []api.Section
+		// Secrets by name: those that the sections refer to.
+		Secrets   map[string]map[string]string
 		Malformed string
 	}
 
@@ -72,6 +74,12 @@ type (
 		Err           error
 	}
 
+	// Said: an engine that runs as a process of its own tells how it is.
+	Said struct {
+		Engine, Owner string
+		State         api.EngineState
+	}
+
 	// Asked: another node asks to promise that this one takes no grant for ttl + margin. ID goes back in Answer.
 	Asked struct {
 		ID    uint64
@@ -98,5 +106,6 @@ func (Stored) event()   {}
 func (Applied) event()  {}
 func (Dropped) event()  {}
 func (Repaired) event() {}
+func (Said) event()     {}
 func (Asked) event()    {}
 func (Answered) event() {}

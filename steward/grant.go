@@ -68,6 +68,18 @@ func (c *Core) echoed(e Echoed) {
 	before := c.holder.Grants()
 	c.holder.Echoed(sent, e.Renews)
 	c.renewSince(before)
+	c.confirm(e.Renews)
+}
+
+// confirm tells engines, once, that a leader of this life stands by what they were told in an earlier one.
+func (c *Core) confirm(owners []string) {
+	for _, key := range slices.Sorted(maps.Keys(c.sections)) {
+		s := c.sections[key]
+		if !s.confirmed && runsApart(s.want) && slices.Contains(owners, s.want.Owner) {
+			s.confirmed = true
+			c.apply(s)
+		}
+	}
 }
 
 // renewSince gives the engines the time that grants have gained.

@@ -51,7 +51,7 @@ func (c *Core) begin() {
 			next.Sections = map[string]Kept{}
 		}
 		for _, s := range p.Sections {
-			next.Sections[lead.SectionKey(s.Engine, s.Owner)] = Kept{s, stamp(p.Token, s)}
+			next.Sections[lead.SectionKey(s.Engine, s.Owner)] = Kept{s, stamp(p.Token, s), secretsOf(s, p.Secrets)}
 		}
 		if !reflect.DeepEqual(next, c.onDisk.clone()) {
 			p.store = c.store(next)
@@ -155,7 +155,7 @@ func (c *Core) storeDone(e Stored) {
 func (c *Core) withdraw() {
 	s := State{Version: StateVersion, Gate: c.gate.State(), Sections: map[string]Kept{}}
 	for key, sec := range c.sections {
-		s.Sections[key] = Kept{sec.want, sec.token}
+		s.Sections[key] = Kept{sec.want, sec.token, sec.secrets}
 	}
 	c.store(s)
 }
@@ -170,7 +170,7 @@ func (c *Core) run(p *push) {
 			sec = &section{}
 			c.sections[key] = sec
 		}
-		sec.want, sec.token = s, stamp(p.Token, s)
+		sec.want, sec.token, sec.secrets, sec.confirmed = s, stamp(p.Token, s), secretsOf(s, p.Secrets), true
 		p.waits[key] = true
 	}
 	c.storeGrants()
@@ -187,7 +187,7 @@ func (c *Core) apply(s *section) {
 	s.retryAt = c.now.Add(retryEvery) // also if the engine does not answer
 	c.applies++
 	s.applyN = c.applies
-	e := Apply{N: s.applyN, Section: s.want}
+	e := Apply{N: s.applyN, Section: s.want, Confirmed: s.confirmed, Secrets: s.secrets}
 	if holdsAny(s.want) {
 		e.Valid = c.left(s.want.Owner)
 		c.backstop[s.want.Owner] = c.now.Add(e.Valid.Truncate(time.Second))

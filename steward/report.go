@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/lead"
 )
 
 // Report is the agent's state now.
@@ -25,7 +26,14 @@ func (c *Core) Report() Report {
 }
 
 func (s *section) status() api.SectionStatus {
-	return api.SectionStatus{Engine: s.want.Engine, Owner: s.want.Owner, Applied: s.applied, Error: s.err, Repaired: s.repaired}
+	return api.SectionStatus{Engine: s.want.Engine, Owner: s.want.Owner, Applied: s.applied, Error: s.err, Repaired: s.repaired, State: s.state}
+}
+
+// said takes what an engine's process tells of itself.
+func (c *Core) said(e Said) {
+	if s := c.sections[lead.SectionKey(e.Engine, e.Owner)]; s != nil {
+		s.state, c.dirty = &e.State, true
+	}
 }
 
 // repaired takes note of what an engine found by itself.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/clock"
@@ -25,6 +27,8 @@ type State struct {
 type Kept struct {
 	Section api.Section `json:"section"`
 	Token   api.Token   `json:"token"`
+	// Secrets by name: those that the section refers to.
+	Secrets map[string]map[string]string `json:"secrets,omitempty"`
 }
 
 func (s State) clone() State {
@@ -65,10 +69,13 @@ func DecodeState(b []byte) (*State, error) {
 
 // check tells whether a section has exactly the payload that its engine wants.
 func check(s api.Section) error {
-	payloads := map[string]bool{api.EngineRoutes: s.Routes != nil, api.EngineAddresses: s.Addresses != nil, api.EngineRole: s.Role != nil}
+	payloads := map[string]bool{
+		api.EngineRoutes: s.Routes != nil, api.EngineAddresses: s.Addresses != nil, api.EngineRole: s.Role != nil,
+		api.EngineProtect: s.Protect != nil, api.EngineProcessServer: s.ProcessServer != nil, api.EngineSite: s.Site != nil, api.EngineKeeper: s.Keeper != nil,
+	}
 	has, known := payloads[s.Engine]
 	if !known {
-		return fmt.Errorf("section of %q: engine %q: want routes, addresses or role", s.Owner, s.Engine)
+		return fmt.Errorf("section of %q: engine %q: want one of %s", s.Owner, s.Engine, strings.Join(slices.Sorted(maps.Keys(payloads)), ", "))
 	}
 	n := 0
 	for _, p := range payloads {

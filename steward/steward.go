@@ -87,6 +87,10 @@ type section struct {
 	repaired int64
 	retryAt  clock.Instant // zero: no need
 	applyN   uint64        // the newest Apply
+	// confirmed: in this life a leader said that the section's generation holds.
+	confirmed bool
+	secrets   map[string]map[string]string
+	state     *api.EngineState // what the engine's process last said
 }
 
 // New starts an agent with what an earlier life left: state nil if there is nothing on disk. The effects bring the engines to
@@ -115,7 +119,7 @@ func New(cfg Config, now clock.Instant, state *State, grants Grants) (*Core, []E
 
 // resume gives an engine what was kept for it. Addresses need a grant that is still good.
 func (c *Core) resume(key string, k Kept) {
-	s := &section{want: k.Section, token: k.Token}
+	s := &section{want: k.Section, token: k.Token, secrets: k.Secrets}
 	c.sections[key] = s
 	if holdsAny(k.Section) && !c.holder.Holds(c.now, k.Section.Owner) {
 		s.err = errGrantOver
@@ -149,6 +153,8 @@ func (c *Core) Step(now clock.Instant, ev Event) ([]Effect, time.Duration) {
 		c.dropped(e)
 	case Repaired:
 		c.repaired(e)
+	case Said:
+		c.said(e)
 	case Asked:
 		c.asked(e)
 	case Answered:

@@ -702,6 +702,7 @@ type Push struct {
 	Tick          uint64                 `protobuf:"varint,3,opt,name=tick,proto3" json:"tick,omitempty"` // newest echoed tick of this agent's life
 	Life          string                 `protobuf:"bytes,4,opt,name=life,proto3" json:"life,omitempty"`
 	Sections      []byte                 `protobuf:"bytes,5,opt,name=sections,proto3" json:"sections,omitempty"` // JSON of []api.Section
+	Secrets       []byte                 `protobuf:"bytes,6,opt,name=secrets,proto3" json:"secrets,omitempty"`   // JSON of map[string]map[string]string: what the secrets hold that the sections name; empty if they name none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -767,6 +768,13 @@ func (x *Push) GetLife() string {
 func (x *Push) GetSections() []byte {
 	if x != nil {
 		return x.Sections
+	}
+	return nil
+}
+
+func (x *Push) GetSecrets() []byte {
+	if x != nil {
+		return x.Secrets
 	}
 	return nil
 }
@@ -1265,13 +1273,14 @@ const file_wire_wire_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x03R\x05epoch\x12\x16\n" +
-	"\x06renews\x18\x05 \x03(\tR\x06renews\"\x8b\x01\n" +
+	"\x06renews\x18\x05 \x03(\tR\x06renews\"\xa5\x01\n" +
 	"\x04Push\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12/\n" +
 	"\x05token\x18\x02 \x01(\v2\x19.understudy.wire.v1.TokenR\x05token\x12\x12\n" +
 	"\x04tick\x18\x03 \x01(\x04R\x04tick\x12\x12\n" +
 	"\x04life\x18\x04 \x01(\tR\x04life\x12\x1a\n" +
-	"\bsections\x18\x05 \x01(\fR\bsections\"V\n" +
+	"\bsections\x18\x05 \x01(\fR\bsections\x12\x18\n" +
+	"\asecrets\x18\x06 \x01(\fR\asecrets\"V\n" +
 	"\bOpinions\x12\x1a\n" +
 	"\bobserver\x18\x01 \x01(\tR\bobserver\x12\x1a\n" +
 	"\bopinions\x18\x02 \x01(\fR\bopinions\x12\x12\n" +

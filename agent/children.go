@@ -1,0 +1,213 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/engines"
+	"github.com/understudy-ha/understudy/lead"
+)
+
+const (
+	// askEvery is how often an engine's process is asked how it is.
+	askEvery = 500 * time.Millisecond
+	// Between starts of a process that does not stay up.
+	firstRestart = 100 * time.Millisecond
+	maxRestart   = 5 * time.Second
+)
+
+// children runs engines as processes that outlive the agent: one that is there already is adopted, one that died is
+// started again. Setting never waits.
+type children struct {
+	dir      string
+	program  string // whose verb "engine" is run
+	identity string
+	hooks    string
+	log      *slog.Logger
+	said     func(engine, owner string, s api.EngineState)
+
+	ctx  context.Context
+	stop context.CancelFunc
+	work sync.WaitGroup
+	mu   sync.Mutex
+	by   map[string]*child
+}
+
+// child is one engine's process, looked after by one goroutine.
+type child struct {
+	c    *children
+	home engines.Home
+	poke chan struct{}
+
+	mu   sync.Mutex
+	want engines.Config
+	rev  int // counts changes of want
+}
+
+func newChildren(cfg Config, said func(engine, owner string, s api.EngineState)) (*children, error) {
+	program := cfg.Program
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return nil, fmt.Errorf("engines: %w", err)
+		}
+	}
+	c := &children{dir: filepath.Join(cfg.Dir, "engines"), program: program, identity: filepath.Join(cfg.Dir, identityFile),
+		hooks: filepath.Join(cfg.Dir, "hooks"), log: cfg.Log, said: said, by: map[string]*child{}}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// homeOf is the engine's directory: short, since sockets in it have short names, and legible.
+func (c *children) homeOf(engine, owner string) engines.Home {
+	return engines.Home(filepath.Join(c.dir, fmt.Sprintf("%s-%08x", engine, crc32.ChecksumIEEE([]byte(lead.SectionKey(engine, owner))))))
+}
+
+// set makes an engine's process work towards a section.
+func (c *children) set(s api.Section, confirmed bool, secrets map[string]map[string]string) {
+	key := lead.SectionKey(s.Engine, s.Owner)
+	c.mu.Lock()
+	ch := c.by[key]
+	if ch == nil {
+		ch = &child{c: c, home: c.homeOf(s.Engine, s.Owner), poke: make(chan struct{}, 1)}
+		c.by[key] = ch
+		c.work.Go(func() { ch.look(c.ctx) })
+	}
+	c.mu.Unlock()
+	ch.mu.Lock()
+	ch.want = engines.Config{Section: s, Confirmed: confirmed, Secrets: secrets, IdentityFile: c.identity, HooksDir: c.hooks}
+	ch.rev++
+	ch.mu.Unlock()
+	select {
+	case ch.poke <- struct{}{}:
+	default:
+	}
+}
+
+// close lets go of the processes; they go on.
+func (c *children) close() {
+	c.stop()
+	c.work.Wait()
+}
+
+func (ch *child) wanted() (engines.Config, int) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.want, ch.rev
+}
+
+// over tells whether the engine has nothing left to do, and nothing to look after.
+func over(want engines.Config, s api.EngineState) bool {
+	switch {
+	case want.Section.Protect != nil:
+		return want.Section.Protect.Mode == "off" && s.Phase == "off"
+	case want.Section.Site != nil:
+		return want.Section.Site.Mode != "writable" && (s.Phase == "stopped" || s.Phase == "discarded")
+	}
+	return false
+}
+
+// look keeps the process at the wanted state until ctx ends.
+func (ch *child) look(ctx context.Context) {
+	var written, taken int // revisions in the file, and in the process
+	var last api.EngineState
+	ended := false
+	restart := firstRestart
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		want, rev := ch.wanted()
+		if rev != written {
+			if err := ch.home.WriteConfig(want); err != nil {
+				ch.fail(want, fmt.Errorf("write its config: %w", err))
+				sleep(ctx, askEvery)
+				continue
+			}
+			written, ended = rev, false
+		}
+		if !ended {
+			s, err := ch.ask(ctx, rev != taken)
+			switch {
+			case err == nil:
+				taken, restart = rev, firstRestart
+				if !reflect.DeepEqual(s, last) {
+					last = s
+					ch.c.said(want.Section.Engine, want.Section.Owner, s)
+				}
+				if ended = over(want, s); ended {
+					_ = ch.home.Stop(ctx) // one that does not stop does no harm
+				}
+			case errors.Is(err, errAbsent):
+				if err := ch.start(); err != nil {
+					ch.fail(want, err)
+				}
+				taken = rev // it reads the file
+				sleep(ctx, restart)
+				restart = min(2*restart, maxRestart)
+				continue
+			default:
+				ch.fail(want, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-ch.poke:
+		case <-tick.C:
+		}
+	}
+}
+
+var errAbsent = errors.New("no process listens")
+
+// ask asks the process how it is, after it has taken up a new config.
+func (ch *child) ask(ctx context.Context, set bool) (s api.EngineState, err error) {
+	if set {
+		if err = ch.home.Set(ctx); err == nil || !absent(err) {
+			// A config that is not taken up shows in the state.
+			s, err = ch.home.Ask(ctx)
+		}
+	} else {
+		s, err = ch.home.Ask(ctx)
+	}
+	if absent(err) {
+		return s, errAbsent
+	}
+	return s, err
+}
+
+func absent(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
+}
+
+// start starts the process in a session of its own, so that nothing that ends the agent ends it.
+func (ch *child) start() error {
+	log, err := os.OpenFile(ch.home.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(ch.c.program, "engine", "--dir", string(ch.home))
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start engine: %w", err)
+	}
+	ch.c.log.Info("engine started", "home", string(ch.home), "pid", cmd.Process.Pid)
+	go func() { _ = cmd.Wait() }() // so that it does not stay behind as a zombie; how it ended is in its log
+	return nil
+}
+
+func (ch *child) fail(want engines.Config, err error) {
+	ch.c.log.Warn("engine", "engine", want.Section.Engine, "owner", want.Section.Owner, "err", err)
+}
