@@ -12,9 +12,12 @@ import (
 	"github.com/understudy-ha/understudy/server"
 )
 
+// roomy limits put no file aside.
+var roomy = server.AuditLimits{FileBytes: 1e6, Keep: 1}
+
 func writeAudit(t *testing.T, path string, verbs ...string) {
 	t.Helper()
-	a, err := server.OpenAudit(path, time.Now)
+	a, err := server.OpenAudit(path, roomy, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +89,7 @@ func TestAuditGoesOnAfterACrash(t *testing.T) {
 func TestAuditCountsFloods(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	at := time.Unix(1000, 0)
-	a, err := server.OpenAudit(path, func() time.Time { return at })
+	a, err := server.OpenAudit(path, roomy, func() time.Time { return at })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,8 @@ type Config struct {
 	Lease LeaseConfig `json:"lease,omitzero"`
 	// Retention says how long things of the past are kept.
 	Retention Retention `json:"retention,omitzero"`
+	// Audit says how much of the audit is kept.
+	Audit AuditConfig `json:"audit,omitzero"`
 	// Operators are the prefixes that people come from, in CIDR form: doctor and admission look whether they could
 	// still reach the controllers while an appliance is dead.
 	Operators []string `json:"operators,omitempty"`
@@ -96,6 +98,16 @@ type Retention struct {
 	// Jobs that have ended: 1h to 87600h. Default 2160h.
 	Jobs api.Duration `json:"jobs,omitempty"`
 }
+
+// AuditConfig says how much of the audit is kept.
+type AuditConfig struct {
+	// FileMB: a file that has grown to so many megabytes (10^6 bytes) is put aside: 1 to 10000. Default 64.
+	FileMB int `json:"fileMB,omitempty"`
+	// Keep is how many files that were put aside stay: 1 to 10000. Default 16.
+	Keep int `json:"keep,omitempty"`
+}
+
+func (c AuditConfig) limits() AuditLimits { return AuditLimits{int64(c.FileMB) * 1e6, c.Keep} }
 
 // NotifyConfig says who hears of events.
 type NotifyConfig struct {
@@ -176,6 +188,8 @@ func (c *Config) Default(dir string) {
 	}
 	set(&c.Retention.Events, api.Duration(7*24*time.Hour))
 	set(&c.Retention.Jobs, api.Duration(90*24*time.Hour))
+	set(&c.Audit.FileMB, 64)
+	set(&c.Audit.Keep, 16)
 	set(&c.HooksDir, filepath.Join(dir, "hooks"))
 	set(&c.Notify.MinSeverity, api.Warning)
 	set(&c.LogLevel, "info")
@@ -226,6 +240,11 @@ func (c Config) Validate() error {
 	}
 	if d := c.Retention.Jobs.D(); d < time.Hour || d > 87600*time.Hour {
 		bad.Add("retention.jobs", d.String(), "1h to 87600h")
+	}
+	for field, v := range map[string]int{"audit.fileMB": c.Audit.FileMB, "audit.keep": c.Audit.Keep} {
+		if v < 1 || v > 10000 {
+			bad.Add(field, fmt.Sprint(v), "1 to 10000")
+		}
 	}
 	for i, o := range c.Operators {
 		if _, err := netip.ParsePrefix(o); err != nil {

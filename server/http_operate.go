@@ -227,22 +227,10 @@ func (s *Server) getAudit(c *call) error {
 	if !c.r.URL.Query().Has("tenant") {
 		tenant = c.who.tenant
 	}
-	out := []api.AuditEntry{}
-	err := ReadAudit(s.audit.Path(), func(e api.AuditEntry) error {
-		if tenant == api.AllTenants || e.Tenant == tenant {
-			out = append(out, e)
-		}
-		if len(out) > 2*maxAuditAnswer {
-			out = append(out[:0], out[len(out)-maxAuditAnswer:]...)
-		}
-		return nil
-	})
+	out, err := s.audit.Newest(maxAuditAnswer, func(e api.AuditEntry) bool { return tenant == api.AllTenants || e.Tenant == tenant })
 	if err != nil {
 		return err
 	}
-	if len(out) > maxAuditAnswer {
-		out = out[len(out)-maxAuditAnswer:]
-	}
-	writeJSON(c.w, http.StatusOK, map[string]any{"controller": s.name, "items": out})
+	writeJSON(c.w, http.StatusOK, map[string]any{"controller": s.name, "items": append([]api.AuditEntry{}, out...)})
 	return nil
 }

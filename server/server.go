@@ -82,7 +82,7 @@ func New(ctx context.Context, opt Options) (*Server, error) {
 }
 
 func (s *Server) open(ctx context.Context) (err error) {
-	if s.audit, err = OpenAudit(filepath.Join(s.opt.Dir, "audit", "audit.log"), s.now); err != nil {
+	if s.audit, err = OpenAudit(filepath.Join(s.opt.Dir, "audit", "audit.log"), s.cfg.Audit.limits(), s.now); err != nil {
 		return err
 	}
 	if s.apiListener, err = net.Listen("tcp", s.cfg.Listen); err != nil {

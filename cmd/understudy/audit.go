@@ -87,19 +87,18 @@ func auditVerifyVerb(c *console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [FILE]",
 		Short: "Verify the chain of an audit file on this host",
-		Long: `Verify that no line of an audit file was changed, taken out or put in: audit/audit.log in the controller's directory,
-or FILE, which may be a copy. Lines that were cut off at the end show only against an older copy: keep the last
-sequence number and hash that are printed.`,
+		Long: `Verify that no line of the audit was changed, taken out or put in: audit/audit.log in the controller's directory with
+the files that were put aside before it, or FILE alone, which may be a copy. Lines that were cut off at the end, and
+old files that were deleted, show only against an older copy: keep the last number and hash that are printed.`,
 		Args: args("[FILE]"),
 		RunE: func(_ *cobra.Command, given []string) error {
-			path := filepath.Join(dirOr(dir), "audit", "audit.log")
-			if len(given) > 0 {
-				if dir != "" {
-					return usagef("audit verify: %q and --dir %s: want one of them", given[0], dir)
-				}
-				path = given[0]
+			if len(given) == 0 {
+				return c.verifyAudit(filepath.Join(dirOr(dir), "audit", "audit.log"), server.ReadAuditFiles)
 			}
-			return c.verifyAudit(path)
+			if dir != "" {
+				return usagef("audit verify: %q and --dir %s: want one of them", given[0], dir)
+			}
+			return c.verifyAudit(given[0], server.ReadAudit)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "directory of the controller "+dirHelp)
@@ -108,16 +107,21 @@ sequence number and hash that are printed.`,
 
 // verified is what audit verify answers.
 type verified struct {
-	File    string    `json:"file"`
-	Entries int64     `json:"entries"`
-	Last    time.Time `json:"last,omitzero"`
-	Hash    string    `json:"hash,omitempty"`
+	File    string `json:"file"`
+	Entries int64  `json:"entries"`
+	// First is the number of the first entry; more than 1 when files before it have been deleted.
+	First int64     `json:"first,omitempty"`
+	Last  time.Time `json:"last,omitzero"`
+	Hash  string    `json:"hash,omitempty"`
 }
 
-func (c *console) verifyAudit(path string) error {
+func (c *console) verifyAudit(path string, read func(string, func(api.AuditEntry) error) error) error {
 	v := verified{File: path}
-	err := server.ReadAudit(path, func(e api.AuditEntry) error {
-		v.Entries, v.Last, v.Hash = e.Seq, e.At, e.Hash
+	err := read(path, func(e api.AuditEntry) error {
+		if v.First == 0 {
+			v.First = e.Seq
+		}
+		v.Entries, v.Last, v.Hash = v.Entries+1, e.At, e.Hash
 		return nil
 	})
 	if err != nil {
@@ -126,6 +130,10 @@ func (c *console) verifyAudit(path string) error {
 	if c.json {
 		return c.printJSON(v)
 	}
-	c.print("%s is whole: %s, the last of %s with hash %s", path, plural(int(v.Entries), "entry", "entries"), clockTime(v.Last), orDash(v.Hash))
+	from := ""
+	if v.First > 1 {
+		from = fmt.Sprintf(" from number %d on", v.First)
+	}
+	c.print("%s is whole: %s%s, the last of %s with hash %s", path, plural(int(v.Entries), "entry", "entries"), from, clockTime(v.Last), orDash(v.Hash))
 	return nil
 }
