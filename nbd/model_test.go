@@ -69,7 +69,9 @@ func (m *memory) Zero(_ context.Context, off, n int64, _, fua bool) error {
 	return nil
 }
 
-func (m *memory) Trim(ctx context.Context, off, n int64, fua bool) error { return m.Zero(ctx, off, n, true, fua) }
+func (m *memory) Trim(ctx context.Context, off, n int64, fua bool) error {
+	return m.Zero(ctx, off, n, true, fua)
+}
 
 func (m *memory) Flush(context.Context) error {
 	if err := m.hook("flush"); err != nil {
@@ -160,9 +162,27 @@ func dial(t testing.TB, path, export string) *Client {
 	return c
 }
 
-func tempDisk(t testing.TB, size int64) (path string) {
+// tempDisk is an empty disk on the file system of temporary files.
+func tempDisk(t testing.TB, size int64) (path string) { return sparseFile(t, t.TempDir(), size) }
+
+// memoryDir is a directory in memory.
+func memoryDir(t testing.TB) string {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "disk.raw")
+	dir, err := os.MkdirTemp("/dev/shm", "nbd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func sparseFile(t testing.TB, dir string, size int64) (path string) {
+	t.Helper()
+	path = filepath.Join(dir, "disk.raw")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
@@ -193,13 +213,13 @@ func openDisk(t testing.TB, path string) *File {
 // TestModel plays random requests over many connections, each with several under way, against a copy in memory. Each player has a
 // part of the disk to itself, so that what it must read is known.
 func TestModel(t *testing.T) {
-	const size, players = 64 << 20, 8
+	const size, players = 16 << 20, 8
 	for _, blocking := range []bool{false, true} {
 		for _, kind := range []string{"file", "memory"} {
 			t.Run(fmt.Sprintf("%s/blocking=%v", kind, blocking), func(t *testing.T) {
 				var disk Backend = newMemory(size)
 				if kind == "file" {
-					disk = openDisk(t, tempDisk(t, size))
+					disk = openDisk(t, sparseFile(t, memoryDir(t), size)) // a disk would take its time for every flush
 				}
 				_, path := serve(t, Config{}, Export{Name: "d", Backend: disk, Blocking: blocking})
 				shared := dial(t, path, "d")
@@ -229,7 +249,7 @@ func play(c *Client, rng *rand.Rand, base, size int64) error {
 	buf := make([]byte, size)
 	for step := range 150 {
 		off := rng.Int64N(size/512) * 512
-		n := min(size-off, (1+rng.Int64N(1<<uint(rng.IntN(13))))*512)
+		n := min(size-off, (1+rng.Int64N(1<<uint(rng.IntN(12))))*512)
 		fua := rng.IntN(8) == 0
 		var err error
 		switch rng.IntN(8) {

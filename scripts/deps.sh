@@ -7,6 +7,7 @@ packages=(
   iproute2 iputils-ping nftables tcpdump procps   # namespaces and traffic
   keepalived conntrack conntrackd                 # the peer that the lab measures beside us; state sync of the lab's appliances
   zookeeper default-jre-headless                  # a real ensemble for store/zookeeper
+  nbdkit libnbd-bin python3-libnbd qemu-utils fio # other people's ends of NBD, and its measure
   stress-ng                                       # load for the soak
   git make gcc libc6-dev                          # build; the race detector needs cgo
 )
