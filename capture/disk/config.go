@@ -35,7 +35,7 @@ type Config struct {
 	// loss as many are compared or sent again. It is fixed when the directory is made.
 	ActivityExtents int
 	// QueueBytes and QueueRecords bound what is kept in memory until the far side has it; beyond, the stream gets a gap. Defaults
-	// 256 MiB and 262,144; at least 64 MiB and 1,024.
+	// 256 MiB and 262,144; at least 1 MiB, four granules, and 64 records. A write longer than the queue always costs a gap.
 	QueueBytes   int64
 	QueueRecords int
 	// RotateEvery is the least time between two bitmaps while all is well. A bitmap is dropped when all of it is stored. Default 5 s.
@@ -56,6 +56,7 @@ type Config struct {
 	directory directory
 	boot      string
 	now       func() time.Time
+	extent    int64 // bytes of an extent of the activity log
 }
 
 // DiskConfig is one of the machine's disks.
@@ -83,6 +84,7 @@ func (c *Config) complete() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.extent = cmp.Or(c.extent, activityExtent)
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -109,10 +111,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("granule: %d bytes; want a power of two from 4096 to 4194304", c.Granule)
 	case c.ActivityExtents < 32 || c.ActivityExtents > 1<<20:
 		return fmt.Errorf("activityExtents: %d; want 32 to 1048576", c.ActivityExtents)
-	case c.QueueBytes < 64<<20:
-		return fmt.Errorf("queueBytes: %d; want at least %d, two of the longest writes", c.QueueBytes, 64<<20)
-	case c.QueueRecords < 1024:
-		return fmt.Errorf("queueRecords: %d; want at least 1024", c.QueueRecords)
+	case c.QueueBytes < max(1<<20, 4*c.Granule):
+		return fmt.Errorf("queueBytes: %d; want at least %d", c.QueueBytes, max(1<<20, 4*c.Granule))
+	case c.QueueRecords < 64:
+		return fmt.Errorf("queueRecords: %d; want at least 64", c.QueueRecords)
 	}
 	seen := map[string]bool{}
 	for i, d := range c.Disks {

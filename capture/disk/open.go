@@ -90,7 +90,7 @@ func (m *Machine) create() error {
 	if err != nil {
 		return err
 	}
-	m.openLog(f, activityImage{Size: activityExtent, Slots: c.ActivityExtents})
+	m.openLog(f, activityImage{Size: c.extent, Slots: c.ActivityExtents})
 	if err := m.activity.store(nil, &m.activity.image); err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ func (m *Machine) replaceActivity(why error) error {
 	if err != nil {
 		return err
 	}
-	m.openLog(f, activityImage{Size: activityExtent, Slots: m.cfg.ActivityExtents})
+	m.openLog(f, activityImage{Size: m.cfg.extent, Slots: m.cfg.ActivityExtents})
 	return m.activity.store(nil, &m.activity.image)
 }
 
