@@ -122,9 +122,9 @@ func (c *connection) recv() (*wire.FromProcessServer, error) {
 func (c *connection) begin(o *wire.ShipOpened) {
 	c.opened, c.spooled = true, make(chan struct{}, 1)
 	source := c.s.cfg.Source
+	whole := source.Rewind(o.Spooled + 1) // first: it finds out whether the far side speaks of the same past
 	source.Release(o.Spooled)
 	source.Stored(o.Stored)
-	whole := source.Rewind(o.Spooled + 1)
 	c.s.update(func(st *SenderStatus) {
 		st.Target, st.Connected, st.Since, st.Fenced = c.t.Address, true, time.Now(), false
 		st.Sent, st.Spooled, st.Stored, st.Skew = o.Spooled, o.Spooled, o.Stored, time.Until(time.Unix(0, o.NowUnixNs))

@@ -25,6 +25,9 @@ type lane struct {
 	// pace of this stream and of the whole process server.
 	pace, allPace *bucket
 
+	// replayed: an earlier life left its spool, and nobody has asked yet whether the stream is still taken.
+	replayed bool
+
 	cancel context.CancelFunc
 	done   chan struct{} // closed when run has returned
 
@@ -91,6 +94,11 @@ func (l *lane) until(ctx context.Context, ok func() bool) error {
 // run keeps an Appender open and ships to it until the lane ends.
 func (l *lane) run(ctx context.Context) {
 	defer close(l.done)
+	if l.replayed {
+		if err := l.cfg.Accept(l.info); err != nil { // what is not stored is still dirty at its source
+			l.end(refuse(Stopping, "%v", err), true)
+		}
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { l.syncLoop(ctx) })
 	wait := l.cfg.RetryMin

@@ -26,7 +26,7 @@ func newSite(t testing.TB) *site {
 	t.Helper()
 	ca, err := pki.NewCA(time.Now())
 	must(t, err)
-	return &site{t: t, ca: ca, vault: &fakeVault{dir: t.TempDir()}, info: StreamInfo{Machine: "default/web", UID: "u1", Stream: "u1-1", Epoch: 1,
+	return &site{t: t, ca: ca, vault: &fakeVault{dir: fastDir(t)}, info: StreamInfo{Machine: "default/web", UID: "u1", Stream: "u1-1", Epoch: 1,
 		Disks: []Disk{{ID: "root", Size: 1 << 30}}}}
 }
 
@@ -35,6 +35,15 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// fastDir is a directory in memory: tests kill processes, not machines, so nothing here needs a disk.
+func fastDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "understudy-replication-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
 }
 
 func (s *site) holder(id pki.Identity) *pki.Holder {
@@ -126,7 +135,7 @@ func load(ctx context.Context, s *fakeSource, pause time.Duration) {
 
 func TestEverythingIsStored(t *testing.T) {
 	s := newSite(t)
-	ps, at, _ := serve(t, s.serverConfig(t.TempDir()), "")
+	ps, at, _ := serve(t, s.serverConfig(fastDir(t)), "")
 	src := newFakeSource(64, 10000)
 	snd := send(t, s.senderConfig(src, at))
 	for range 5000 {

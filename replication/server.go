@@ -44,7 +44,8 @@ type ServerConfig struct {
 	Cert *pki.Holder
 	// Version of the program.
 	Version string
-	// Accept tells whether a stream is taken; Node is who sent it. An error is the refusal's detail. Called by many goroutines.
+	// Accept tells whether a stream is taken; Node is who sent it. An error is the refusal's detail. It is asked at each Open, by
+	// Recheck, and about each spool that an earlier life left. Called by many goroutines, never by StartServer's own.
 	Accept func(StreamInfo) error
 	// OpenStream opens the vault's writer of a stream, with its epoch. Called by one goroutine a stream.
 	OpenStream func(context.Context, StreamInfo) (Appender, error)
@@ -130,7 +131,7 @@ func StartServer(cfg ServerConfig) (*ProcessServer, error) {
 	return ps, nil
 }
 
-// replay starts a lane for each spool. Those that are not accepted any more go: what is not stored is still dirty at its source.
+// replay starts a lane for each spool.
 func (ps *ProcessServer) replay() error {
 	entries, err := os.ReadDir(ps.cfg.Dir)
 	if err != nil {
@@ -156,12 +157,8 @@ func (ps *ProcessServer) replayOne(dir string) error {
 	if sp.info.Stream != filepath.Base(dir) {
 		return errors.Join(fmt.Errorf("spool %s is of stream %s", dir, sp.info.Stream), sp.close())
 	}
-	if err := ps.cfg.Accept(sp.info); err != nil {
-		ps.cfg.Log.Info("a spool goes: its stream is not accepted any more", "stream", sp.info.Stream, "why", err)
-		return sp.remove()
-	}
 	l := ps.newLane(sp.info, sp)
-	l.figures.arrived, l.figures.gap = f.arrived, f.gap
+	l.figures.arrived, l.figures.gap, l.replayed = f.arrived, f.gap, true
 	ps.start(l)
 	return nil
 }

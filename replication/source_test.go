@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"time"
 
@@ -14,22 +15,22 @@ const block = 512
 // fakeSource is a machine whose every write is remembered: a model of a capture. Its queue is bounded; when that is full, or
 // when the far side asks for what is gone, the stream gets a gap and dirty blocks are read again.
 type fakeSource struct {
-	mu      sync.Mutex
-	changed chan struct{}
-	disk    []uint64 // by block: the number that was written last
-	writes  uint64   // numbers given to writes
-	seq     uint64
-	queue   []journal.Record // not released
-	handed  int              // of the queue by Next
-	limit   int              // records in the queue
-	dirty   map[int]uint64   // block → seq of its last write
-	inGap   bool
-	gapFrom uint64
-	gapAt   time.Time
-	gaps    int
-	stored  uint64
-	longest time.Duration // that a write took
-	size    int           // bytes of a write
+	mu               sync.Mutex
+	changed          chan struct{}
+	disk             []uint64 // by block: the number that was written last
+	writes           uint64   // numbers given to writes
+	seq              uint64
+	queue            []journal.Record // not released
+	handed           int              // of the queue by Next
+	limit            int              // records in the queue
+	dirty            map[int]uint64   // block → seq of its last write
+	inGap            bool
+	gapFrom          uint64
+	gapAt            time.Time
+	gaps             int
+	stored, released uint64
+	longest          time.Duration // that a write took
+	size             int           // bytes of a write
 }
 
 func newFakeSource(blocks, limit int) *fakeSource {
@@ -131,7 +132,7 @@ func (s *fakeSource) Release(upTo uint64) {
 	for n < len(s.queue) && s.queue[n].Seq <= upTo {
 		n++
 	}
-	s.queue, s.handed = s.queue[n:], max(0, s.handed-n)
+	s.queue, s.handed, s.released = s.queue[n:], max(0, s.handed-n), max(s.released, upTo)
 	s.change()
 }
 
@@ -149,24 +150,21 @@ func (s *fakeSource) Stored(upTo uint64) {
 func (s *fakeSource) Rewind(from uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if from <= s.released || from > s.seq+1 {
+		if from > s.seq+1 || from <= s.stored {
+			panic(fmt.Sprintf("the far side is at %d; %d are stored, %d numbered", from-1, s.stored, s.seq))
+		}
+		s.queue, s.handed = nil, 0
+		s.openGap(from)
+		s.change()
+		return false
+	}
 	s.handed = 0
-	first := s.seq + 1
-	if len(s.queue) > 0 {
-		first = s.queue[0].Seq
+	for s.handed < len(s.queue) && s.queue[s.handed].Seq < from {
+		s.handed++
 	}
-	if s.inGap && len(s.queue) == 0 {
-		first = s.gapFrom
-	}
-	if from == first || len(s.queue) > 0 && s.queue[0].Kind == journal.GapBegin && from >= s.queue[0].From && from <= first {
-		return true
-	}
-	if from > first {
-		panic("released less than the far side has")
-	}
-	s.queue = nil
-	s.openGap(from)
 	s.change()
-	return false
+	return true
 }
 
 func (s *fakeSource) lag() Lag {

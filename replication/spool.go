@@ -150,10 +150,10 @@ func (s *spool) write(batch []byte, last uint64, arrived time.Time) error {
 	f := s.newest()
 	s.mu.Unlock()
 	if f.size >= s.rotate {
-		if err := s.turn(f); err != nil {
+		var err error
+		if f, err = s.turn(f); err != nil {
 			return err
 		}
-		f = s.newest()
 	}
 	head := encodeFrameHead(len(batch), arrived)
 	_, err := f.f.WriteAt(head[:], f.size)
@@ -170,13 +170,16 @@ func (s *spool) write(batch []byte, last uint64, arrived time.Time) error {
 }
 
 // turn syncs the newest file for good and begins the next.
-func (s *spool) turn(f *spoolFile) error {
+func (s *spool) turn(f *spoolFile) (*spoolFile, error) {
 	if err := f.f.Sync(); err != nil {
-		return err
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return noSpace(s.begin(f.number+1, f.last))
+	if err := s.begin(f.number+1, f.last); err != nil {
+		return nil, noSpace(err)
+	}
+	return s.newest(), nil
 }
 
 // sync makes everything durable that was appended before the call. Older files are already.

@@ -35,7 +35,7 @@ func TestTheDocumentedSpoolIsWhatWeWrite(t *testing.T) {
 	if got := exampleFile(t); err != nil || !ok || !bytes.Equal(got, want) {
 		t.Fatalf("wrote\n%x\nthe page shows\n%x (%v)", got, want, err)
 	}
-	dir := filepath.Join(t.TempDir(), "u-1")
+	dir := filepath.Join(fastDir(t), "u-1")
 	must(t, os.Mkdir(dir, 0o700))
 	must(t, os.WriteFile(filepath.Join(dir, fileName(1)), want, 0o600))
 	var frames []*frame
@@ -75,8 +75,8 @@ func fill(t testing.TB, sp *spool, n int) {
 }
 
 func TestASpoolCutAnywhereIsABeginningOfItself(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "u-1")
-	room := newBudget(t.TempDir(), 1<<20, 0)
+	dir := filepath.Join(fastDir(t), "u-1")
+	room := newBudget(fastDir(t), 1<<20, 0)
 	sp, err := createSpool(dir, room, 700, exampleInfo, 0)
 	must(t, err)
 	fill(t, sp, 9)
@@ -99,7 +99,7 @@ func TestASpoolCutAnywhereIsABeginningOfItself(t *testing.T) {
 				continue
 			}
 			for _, damage := range []bool{false, true} {
-				again := filepath.Join(t.TempDir(), "u-1")
+				again := filepath.Join(fastDir(t), "u-1")
 				must(t, os.Mkdir(again, 0o700))
 				for i, b := range whole {
 					if i == n && damage {
@@ -156,8 +156,8 @@ func reopened(t *testing.T, dir string, n, cut int, damage bool) {
 }
 
 func TestStoredFilesGo(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "u-1")
-	sp, err := createSpool(dir, newBudget(t.TempDir(), 1<<20, 0), 700, exampleInfo, 0)
+	dir := filepath.Join(fastDir(t), "u-1")
+	sp, err := createSpool(dir, newBudget(fastDir(t), 1<<20, 0), 700, exampleInfo, 0)
 	must(t, err)
 	fill(t, sp, 9)
 	c := sp.reader()
@@ -185,7 +185,7 @@ func TestStoredFilesGo(t *testing.T) {
 func FuzzSpoolFile(f *testing.F) {
 	f.Add(exampleFile(f))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		dir := filepath.Join(t.TempDir(), "u-1")
+		dir := filepath.Join(fastDir(t), "u-1")
 		must(t, os.Mkdir(dir, 0o700))
 		path := filepath.Join(dir, fileName(1))
 		must(t, os.WriteFile(path, b, 0o600))
