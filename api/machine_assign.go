@@ -75,6 +75,10 @@ type MachineDrill struct {
 	Job        string    `json:"job"`
 	By         string    `json:"by"`
 	Started    time.Time `json:"started"`
+	// Passed: the machine's service answered.
+	Passed bool `json:"passed,omitempty"`
+	// Cleanup is what will be left of it once it is taken away.
+	Cleanup *DrillResult `json:"cleanup,omitempty"`
 }
 
 // DrillResult is a rehearsal that was cleaned up. It counts only when test and clean-up both succeeded.

@@ -45,9 +45,9 @@ func (c *Core) agentHello(e AgentHello) {
 		a.renewed = old.renewed
 	}
 	c.agents[e.Node] = a
-	for _, g := range c.groups {
-		if g.concerns(e.Node) {
-			g.retryAt, g.dirty = c.now.Wall, true
+	for _, d := range c.order {
+		if d.concerns(e.Node) {
+			d.base().retryAt, d.base().dirty = c.now.Wall, true
 		}
 	}
 }
@@ -66,8 +66,8 @@ func (c *Core) agentReport(e AgentReport) {
 		return
 	}
 	a.sections, a.holds = sectionMap(e.Sections), e.Holds
-	for _, g := range c.groups {
-		g.dirty = g.dirty || g.concerns(e.Node)
+	for _, d := range c.order {
+		d.base().dirty = d.base().dirty || d.concerns(e.Node)
 	}
 }
 
@@ -78,10 +78,11 @@ func (c *Core) agentGone(e AgentGone) {
 	}
 	a.gone = true
 	a.echoes.Reset()
-	for _, g := range c.sortedGroups() {
-		g.dirty = g.dirty || g.concerns(e.Node)
-		for _, id := range slices.Sorted(maps.Keys(g.runs)) {
-			if r := g.runs[id]; r.node == e.Node {
+	for _, d := range c.order {
+		s := d.base()
+		s.dirty = s.dirty || d.concerns(e.Node)
+		for _, id := range slices.Sorted(maps.Keys(s.runs)) {
+			if r := s.runs[id]; r.node == e.Node {
 				r.push = 0 // unanswered; pushed again to the next session
 			}
 		}
@@ -113,27 +114,33 @@ func (c *Core) renewed() {
 			a.renewed[owner] = c.now
 		}
 		c.do(Echo{Node: a.name, Session: a.session, Life: a.life, Seq: seq, Epoch: c.elector.Epoch(), Renews: renews})
-		for _, g := range c.sortedGroups() {
-			c.pushWaiting(g, a)
+		for _, d := range c.order {
+			c.pushWaiting(d, a)
 		}
 	}
 }
 
-// renews lists the owners whose grant this agent is to keep: groups by lease whose active member runs on it.
+// renews lists the owners whose hold on something this agent is to keep: groups by lease whose active member runs on it, and
+// machines that it runs.
 func (c *Core) renews(a *agent) []string {
 	var out []string
 	if !c.fresh {
 		return nil
 	}
-	for _, g := range c.sortedGroups() {
-		if g.spec == nil || g.assign == nil || !c.byLease(g) {
-			continue
-		}
-		if m := g.member(g.assign.Active); m != nil && m.Node != "" && nodeName(g, m.Node) == a.name {
-			out = append(out, g.ref.String())
+	for _, d := range c.order {
+		if d.renews(c, a) {
+			out = append(out, d.base().ref.String())
 		}
 	}
 	return out
+}
+
+func (g *group) renews(c *Core, a *agent) bool {
+	if g.spec == nil || g.assign == nil || !c.byLease(g) {
+		return false
+	}
+	m := g.member(g.assign.Active)
+	return m != nil && m.Node != "" && g.nodeName(m.Node) == a.name
 }
 
 // byLease tells whether the group's effects are held by its members under a grant.
@@ -142,25 +149,23 @@ func (c *Core) byLease(g *group) bool {
 	return p != nil && p.Spec.Linux != nil && p.Spec.Linux.Effects == api.EffectsLease
 }
 
-func nodeName(g *group, node string) string { return g.ref.Tenant + "/" + node }
-
 // concerns tells whether the node has, or should have, sections of this group.
 func (g *group) concerns(node string) bool {
 	if g.spec == nil {
 		return false
 	}
 	for _, m := range g.spec.Spec.Members {
-		if m.Node != "" && nodeName(g, m.Node) == node {
+		if m.Node != "" && g.nodeName(m.Node) == node {
 			return true
 		}
 	}
 	for _, a := range g.spec.Spec.PublicAddresses {
-		if a.ID != "" && nodeName(g, a.ID) == node {
+		if a.ID != "" && g.nodeName(a.ID) == node {
 			return true
 		}
 	}
 	for _, t := range g.spec.Spec.RouteTables {
-		if nodeName(g, routerOf(t.ID)) == node {
+		if g.nodeName(routerOf(t.ID)) == node {
 			return true
 		}
 	}

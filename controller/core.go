@@ -28,6 +28,8 @@ type Core struct {
 	txns      map[uint64]func(TxnDone)
 	reads     map[uint64]func(ReadDone)
 	providers map[api.Ref]*api.Provider
+	subjects  map[api.Ref]driven
+	order     []driven // the subjects, sorted by reference
 	groups    map[api.Ref]*group
 	jobs      map[api.Ref]jobEntry
 	steps     uint64               // counts calls of Step
@@ -53,7 +55,7 @@ type timer struct {
 func New(cfg Config) *Core {
 	c := &Core{cfg: cfg, elector: lead.NewElector(cfg.Self, cfg.Timing),
 		txns: map[uint64]func(TxnDone){}, reads: map[uint64]func(ReadDone){},
-		providers: map[api.Ref]*api.Provider{}, groups: map[api.Ref]*group{},
+		providers: map[api.Ref]*api.Provider{}, subjects: map[api.Ref]driven{}, groups: map[api.Ref]*group{},
 		jobs: map[api.Ref]jobEntry{}, learned: map[string]uint64{}, own: map[string]store.Rev{}, agents: map[string]*agent{}, unanswered: map[uint64]clock.Instant{}}
 	return c
 }
@@ -150,8 +152,8 @@ func (c *Core) busy() bool {
 	if len(c.unanswered) > 0 {
 		return true
 	}
-	for _, g := range c.groups {
-		if g.writing || len(g.runs) > 0 {
+	for _, d := range c.order {
+		if s := d.base(); s.writing || len(s.runs) > 0 {
 			return true
 		}
 	}

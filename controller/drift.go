@@ -72,7 +72,7 @@ func (c *Core) wanted(g *group) []api.Step {
 }
 
 func (c *Core) astraySections(g *group, s api.Step) []string {
-	a := c.agents[nodeName(g, s.Node.Node)]
+	a := c.agents[g.nodeName(s.Node.Node)]
 	if a == nil || a.gone {
 		return nil
 	}
@@ -106,7 +106,7 @@ func (c *Core) lookAround(g *group) {
 	if p == nil || p.Spec.Type != api.ProviderAzure || g.assign == nil || g.looking {
 		return
 	}
-	if j := c.job(g); j != nil && j.Status.Phase == api.Running && !mutant.On(mutant.DriftIgnoresClaim) {
+	if j := c.job(&g.subject); j != nil && j.Status.Phase == api.Running && !mutant.On(mutant.DriftIgnoresClaim) {
 		return
 	}
 	if g.seen != nil && c.now.Since(g.seenAt) < lookEvery {
@@ -126,7 +126,7 @@ func (c *Core) observed(e Observed) {
 	if e.Err != nil || g.spec == nil || g.assign == nil {
 		return
 	}
-	if j := c.job(g); j != nil && j.Status.Phase == api.Running {
+	if j := c.job(&g.subject); j != nil && j.Status.Phase == api.Running {
 		if mutant.On(mutant.DriftIgnoresClaim) && c.leading {
 			c.repairBlindly(g, e)
 		}
@@ -155,7 +155,7 @@ func (c *Core) repairBlindly(g *group, e Observed) {
 	}
 	for _, s := range steps {
 		if s.Kind != api.StepVerify {
-			c.do(Execute{Group: g.spec, Provider: c.provider(g), Job: c.job(g), Step: s, Attempt: c.nextID(), Token: c.token(g)})
+			c.do(Execute{Group: g.spec, Provider: c.provider(g), Job: c.job(&g.subject), Step: s, Attempt: c.nextID(), Token: c.token(&g.subject)})
 		}
 	}
 }

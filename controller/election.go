@@ -69,8 +69,8 @@ func (c *Core) checkLeading() {
 	for _, a := range c.agents {
 		a.echoes.Reset()
 	}
-	for _, g := range c.groups {
-		g.abandon()
+	for _, d := range c.order {
+		d.abandon()
 	}
 	if leads {
 		c.refresh()
@@ -105,9 +105,7 @@ func (c *Core) refresh() {
 		}
 		c.replace(r.Entries, under(prefixes...), newer)
 		c.fresh = true
-		for _, g := range c.groups {
-			g.dirty = true
-		}
+		c.dirtyAll()
 	})
 }
 

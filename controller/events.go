@@ -91,6 +91,8 @@ type (
 		Outcome   string
 		Err       error
 		Permanent bool // trying again will not help
+		// Point that a choose step found.
+		Point *api.RecoveryPoint
 	}
 	// Observed answers an Observe.
 	Observed struct {
@@ -167,9 +169,10 @@ type (
 		Token    api.Token
 		Sections []api.Section
 	}
-	// Execute carries out a step that needs no agent: routes, detach, attach, hook, verify. StepDone follows.
+	// Execute carries out a step that needs no agent: routes, detach, attach, hook, verify, choose. StepDone follows.
 	Execute struct {
-		Group    *api.ApplianceGroup
+		Subject  api.Ref
+		Group    *api.ApplianceGroup // nil but for groups, as Provider is
 		Provider *api.Provider
 		Job      *api.Job // for hooks and for people; not to be changed
 		Step     api.Step

@@ -1,26 +1,17 @@
 package controller
 
 import (
-	"time"
-
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/clock"
 	"github.com/understudy-ha/understudy/cloud"
 	"github.com/understudy-ha/understudy/health"
-	"github.com/understudy-ha/understudy/job"
 	"github.com/understudy-ha/understudy/store"
 )
 
 // group is what a controller knows of one appliance group, leading or not, and, while it leads, what it has under way.
 type group struct {
-	ref api.Ref
-
-	spec       *api.ApplianceGroup // nil: deleted, or not seen yet
-	specRev    store.Rev
-	assign     *api.Assignment
-	assignRev  store.Rev
-	request    *api.Request
-	requestRev store.Rev
+	subject
+	spec *api.ApplianceGroup // nil: deleted, or not seen yet
 
 	targets map[string]Target
 	judges  map[string]*health.Judge
@@ -29,13 +20,6 @@ type group struct {
 	tracker   *health.Tracker
 	shown     map[string]api.Health // verdicts as last recorded
 
-	dirty     bool
-	writing   bool // a transaction about this group, or the reading after one, is under way
-	runs      map[string]*run
-	runsOf    string            // the job that runs and results belong to
-	orphans   map[uint64]string // attempts of ended jobs still under way → their lock
-	results   []job.Result      // of steps that ended, not stored yet
-	retryAt   time.Time
 	seen      *cloud.State // as last observed, for clouds
 	seenAt    clock.Instant
 	looking   bool
@@ -43,77 +27,41 @@ type group struct {
 	findings  []cloud.Finding
 	wanted    wanted
 
-	status statusWriter
+	current api.GroupStatus // as it should be shown
+	written api.GroupStatus // what was written
 }
 
-func (c *Core) group(ref api.Ref) *group {
-	g := c.groups[ref]
-	if g == nil {
-		g = &group{ref: ref, targets: map[string]Target{}, judges: map[string]*health.Judge{}, toldDoubt: map[string]bool{}, shown: map[string]api.Health{},
-			runs: map[string]*run{}, orphans: map[uint64]string{}}
-		c.groups[ref] = g
-	}
-	return g
+func newGroup(ref api.Ref) *group {
+	return &group{subject: newSubject(ref, "", api.PlanVersionAppliances), targets: map[string]Target{}, judges: map[string]*health.Judge{},
+		toldDoubt: map[string]bool{}, shown: map[string]api.Health{}}
 }
 
-func (g *group) setSpec(s *api.ApplianceGroup, rev store.Rev) {
-	if rev >= g.specRev {
+func (g *group) learn(value []byte, rev store.Rev) {
+	if s := parse[api.ApplianceGroup](value); s != nil && rev >= g.specRev {
+		s.Default()
 		g.spec, g.specRev, g.dirty = s, rev, true
 	}
 }
 
-func (g *group) setAssignment(a *api.Assignment, rev store.Rev) {
-	if rev >= g.assignRev {
-		if g.assign == nil || a == nil || g.assign.Job != a.Job {
-			g.seen = nil // what was seen before this job moves something tells nothing about after
-		}
-		g.assign, g.assignRev, g.dirty = a, rev, true
-		g.followAssignment()
-	}
-}
+func (g *group) forget() { g.spec = nil }
 
-func (g *group) setRequest(r *api.Request, rev store.Rev) {
-	if rev >= g.requestRev {
-		g.request, g.requestRev, g.dirty = r, rev, true
-	}
-}
+// reassigned: what was seen before a job moves something tells nothing about after.
+func (g *group) reassigned() { g.seen = nil }
 
-// abandon drops what was under way: leadership has changed hands.
+func (g *group) bind(*api.Job) *api.Assignment { return nil }
+
+func (g *group) sections(s api.Step) []api.Section { return s.Node.Sections }
+
+func (g *group) execute(c *Core, e *Execute) { e.Group, e.Provider = g.spec, c.provider(g) }
+
 func (g *group) abandon() {
-	g.runs, g.orphans, g.writing = map[string]*run{}, map[uint64]string{}, false
-	g.results, g.seen, g.looking, g.retryAt = nil, nil, false, time.Time{}
-	g.dirty = true
-}
-
-// jobRef names the assignment's job.
-func (g *group) jobRef() api.Ref {
-	if g.assign == nil {
-		return api.Ref{}
-	}
-	return api.Ref{Kind: api.KindJob, Tenant: g.ref.Tenant, Name: g.assign.Job}
-}
-
-// job gives the assignment's job as stored, or nil.
-func (c *Core) job(g *group) *api.Job {
-	ref := g.jobRef()
-	e, ok := c.jobs[ref]
-	if !ok || e.job != nil {
-		return e.job
-	}
-	e.job = parse[api.Job](e.stored)
-	c.jobs[ref] = e
-	return e.job
+	g.letGo()
+	g.seen, g.looking = nil, false
 }
 
 // provider gives the group's provider, or nil.
 func (c *Core) provider(g *group) *api.Provider {
 	return c.providers[api.Ref{Kind: api.KindProvider, Tenant: g.ref.Tenant, Name: g.spec.Spec.Provider}]
-}
-
-func (c *Core) dirtyAll() {
-	for _, g := range c.groups {
-		g.dirty = true
-	}
 }
 
 // member gives the member of that name, or nil.

@@ -143,11 +143,11 @@ func (c *Core) recordVerdicts(g *group, vs map[string]health.Verdict) {
 		g.shown[m.Name] = v.Health
 		switch {
 		case v.Health == api.Down:
-			c.record(g, api.Critical, "MemberDown", m.Name+" is down: "+v.Detail)
+			c.record(&g.subject, api.Critical, "MemberDown", m.Name+" is down: "+v.Detail)
 		case v.Health == api.Up && seen:
-			c.record(g, api.Info, "MemberUp", m.Name+" is up")
+			c.record(&g.subject, api.Info, "MemberUp", m.Name+" is up")
 		case v.Health == api.Unknown && seen:
-			c.record(g, api.Warning, "MemberUnknown", m.Name+": too few observers have an opinion")
+			c.record(&g.subject, api.Warning, "MemberUnknown", m.Name+": too few observers have an opinion")
 		}
 	}
 }

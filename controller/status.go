@@ -13,15 +13,13 @@ import (
 	"github.com/understudy-ha/understudy/store"
 )
 
-// statusEvery is how often a group's status is written at most.
+// statusEvery is how often a subject's status is written at most.
 const statusEvery = time.Second
 
-// statusWriter keeps a group's status and what of it was written.
+// statusWriter keeps what was written of a subject's status.
 type statusWriter struct {
 	since   map[string]time.Time // by condition
-	current api.GroupStatus
 	written []byte
-	shown   api.GroupStatus // what written says
 	at      clock.Instant
 	pending bool
 }
@@ -38,14 +36,14 @@ func (c *Core) showStatus(g *group, verdicts map[string]health.Verdict, conditio
 	}
 	conditions = append(conditions, c.agentConditions(g)...)
 	s.Conditions = g.status.stamp(conditions, c.now.Wall)
-	g.status.current = s
-	c.writeStatus(g)
+	g.current = s
+	c.writeGroupStatus(g)
 }
 
 // addCondition adds one more to the status just shown.
 func (c *Core) addCondition(g *group, cond api.Condition) {
-	g.status.current.Conditions = g.status.stamp(append(g.status.current.Conditions, cond), c.now.Wall)
-	c.writeStatus(g)
+	g.current.Conditions = g.status.stamp(append(g.current.Conditions, cond), c.now.Wall)
+	c.writeGroupStatus(g)
 }
 
 // stamp gives each condition the time since when it holds. Conditions are alike if code and subject are.
@@ -64,27 +62,35 @@ func (w *statusWriter) stamp(cs []api.Condition, now time.Time) []api.Condition 
 	return cs
 }
 
-func (c *Core) writeStatus(g *group) {
-	w := &g.status
-	if w.written != nil && slices.Equal(w.current.Members, w.shown.Members) && slices.Equal(w.current.Conditions, w.shown.Conditions) {
+// writeGroupStatus spares a group that is looked at often the encoding of what has not changed.
+func (c *Core) writeGroupStatus(g *group) {
+	if g.status.written != nil && slices.Equal(g.current.Members, g.written.Members) && slices.Equal(g.current.Conditions, g.written.Conditions) {
 		return
 	}
-	doc := encode(w.current)
+	if c.writeStatus(&g.subject, encode(g.current)) {
+		g.written = g.current
+	}
+}
+
+// writeStatus stores a status that has changed, now or in a while. It tells whether it does so now.
+func (c *Core) writeStatus(s *subject, doc []byte) bool {
+	w := &s.status
 	if bytes.Equal(doc, w.written) || w.pending {
-		return
+		return false
 	}
 	if left := statusEvery - c.now.Since(w.at); !w.at.IsZero() && left > 0 {
 		w.pending = true
-		c.after(left, func() { w.pending, g.dirty = false, true })
-		return
+		c.after(left, func() { w.pending, s.dirty = false, true })
+		return false
 	}
-	w.written, w.shown, w.at = doc, w.current, c.now
-	c.transact(c.guard(), []store.Op{{Key: api.StatusKey(g.ref), Value: doc}}, func(d TxnDone) {
+	w.written, w.at = doc, c.now
+	c.transact(c.guard(), []store.Op{{Key: api.StatusKey(s.ref), Value: doc}}, func(d TxnDone) {
 		if d.Err != nil {
 			w.written = nil
 			c.unsure(d.Err)
 		}
 	})
+	return true
 }
 
 // agentConditions says which nodes the group needs and cannot reach.
@@ -99,7 +105,7 @@ func (c *Core) agentConditions(g *group) []api.Condition {
 	var out []api.Condition
 	seen := map[string]bool{}
 	for _, s := range g.nodes() {
-		a := c.agents[nodeName(g, s)]
+		a := c.agents[g.nodeName(s)]
 		if (a == nil || a.gone) && !seen[s] {
 			seen[s] = true
 			out = append(out, api.Condition{Code: "AgentDisconnected", Severity: api.Warning, Message: s + ": its agent has no session with the leader", Impacts: "moves that need it wait"})
@@ -127,8 +133,8 @@ func (g *group) nodes() []string {
 	return out
 }
 
-// record writes an event about a group.
-func (c *Core) record(g *group, s api.Severity, code, message string) {
+// record writes an event about a subject.
+func (c *Core) record(g *subject, s api.Severity, code, message string) {
 	ev := api.Event{Regarding: g.ref, Severity: s, Code: code, Message: message, Epoch: c.elector.Epoch()}
 	ev.Header = api.Header{APIVersion: api.Version, Kind: api.KindEvent, Metadata: api.Metadata{Tenant: g.ref.Tenant, Created: c.now.Wall,
 		Name: fmt.Sprintf("%d-%d-%d", c.now.Wall.UnixMilli(), c.elector.Epoch(), c.nextID())}}

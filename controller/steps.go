@@ -3,20 +3,14 @@ package controller
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"time"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/clock"
 	"github.com/understudy-ha/understudy/cloud"
 	"github.com/understudy-ha/understudy/job"
-	"github.com/understudy-ha/understudy/lead"
 	"github.com/understudy-ha/understudy/mutant"
 )
-
-// repush is how long a push may stay unanswered on a living session before it is sent again.
-const repush = time.Second
 
 // run is one intended step that this leader works on.
 type run struct {
@@ -28,19 +22,33 @@ type run struct {
 	push     uint64        // unanswered push; 0: none
 	pushed   clock.Instant // when
 	resting  bool          // waits for the next attempt
+	awaiting bool          // waits for what a node reports
+	lacks    string        // what it waits for, as last seen
+	request  bool          // waits for another subject
+}
+
+func (s *subject) newRun(st api.Step, now clock.Instant) *run {
+	r := &run{step: st, started: now}
+	switch {
+	case st.Node != nil:
+		r.node = s.nodeName(st.Node.Node)
+	case st.Await != nil:
+		r.node = s.nodeName(st.Await.Node)
+	}
+	return r
 }
 
 // executing tells whether something of the run is under way outside.
 func (r *run) executing() bool { return r.attempt != 0 || r.push != 0 }
 
 // heldLocks are the locks of steps still under way for jobs that have ended; with all, those of the present job too.
-func (g *group) heldLocks(all bool) map[string]bool {
+func (s *subject) heldLocks(all bool) map[string]bool {
 	held := map[string]bool{}
-	for _, lock := range g.orphans {
+	for _, lock := range s.orphans {
 		held[lock] = true
 	}
 	if all {
-		for _, r := range g.runs {
+		for _, r := range s.runs {
 			if r.attempt != 0 && r.step.Lock != "" {
 				held[r.step.Lock] = true
 			}
@@ -51,232 +59,165 @@ func (g *group) heldLocks(all bool) map[string]bool {
 
 // followAssignment lets go of the runs and results of a job that is not the assignment's any more; what is under
 // way keeps its lock until it answers. A transaction whose answer was lost may have changed the assignment.
-func (g *group) followAssignment() {
-	if g.assign.Job == g.runsOf {
+func (s *subject) followAssignment() {
+	if s.assign.Job == s.runsOf {
 		return
 	}
-	g.runsOf = g.assign.Job
-	for _, r := range g.runs {
+	s.runsOf = s.assign.Job
+	for _, r := range s.runs {
 		if r.attempt != 0 && r.step.Lock != "" {
-			g.orphans[r.attempt] = r.step.Lock
+			s.orphans[r.attempt] = r.step.Lock
 		}
 	}
-	g.runs, g.results = map[string]*run{}, nil
+	s.runs, s.results = map[string]*run{}, nil
 }
 
 // startRuns begins every step that is stored as intended and not begun by this leader.
-func (c *Core) startRuns(g *group) {
-	j := c.job(g)
+func (c *Core) startRuns(d driven) {
+	s := d.base()
+	j := c.job(s)
 	if j == nil || j.Status.Phase != api.Running || j.Spec.PlanVersion > api.PlanVersion || c.stopping {
 		return
 	}
-	for _, s := range j.Status.Steps {
-		if s.State != api.StepIntended || g.runs[s.ID] != nil || g.hasResult(s.ID) || g.heldLocks(false)[s.Lock] {
+	for _, st := range j.Status.Steps {
+		if st.State != api.StepIntended || s.runs[st.ID] != nil || s.hasResult(st.ID) || s.heldLocks(false)[st.Lock] {
 			continue
 		}
-		r := &run{step: s, started: c.now}
-		if s.Node != nil {
-			r.node = nodeName(g, s.Node.Node)
-		}
-		g.runs[s.ID] = r
-		c.begin(g, j, r)
-		c.watchDeadline(g, r)
+		r := s.newRun(st, c.now)
+		s.runs[st.ID] = r
+		c.begin(d, j, r)
+		c.watchDeadline(s, r)
 	}
 }
 
-func (g *group) hasResult(step string) bool {
-	return slices.ContainsFunc(g.results, func(r job.Result) bool { return r.Step == step })
+func (s *subject) hasResult(step string) bool {
+	return slices.ContainsFunc(s.results, func(r job.Result) bool { return r.Step == step })
 }
 
 // begin makes one attempt at a step.
-func (c *Core) begin(g *group, j *api.Job, r *run) {
+func (c *Core) begin(d driven, j *api.Job, r *run) {
 	r.resting = false
 	switch r.step.Kind {
 	case api.StepNode:
-		c.push(g, r)
+		c.push(d, r)
+	case api.StepAwait:
+		r.awaiting = true
+		c.lookAt(d, r)
+	case api.StepOperate:
+		r.request = true
+		c.operate(d, j, r)
+	case api.StepManual:
+		c.record(d.base(), api.Warning, "WaitingForInput", fmt.Sprintf("job %s, step %s: %s", j.Metadata.Name, r.step.ID, r.step.Manual.Instructions))
 	case api.StepRelease:
-		c.push(g, r)
-		c.awaitExpiry(g, r)
+		c.push(d, r)
+		c.awaitExpiry(d, r)
 	case api.StepDrain:
-		c.after(r.step.Wait.D(), func() { c.finish(g, r, "waited "+r.step.Wait.String(), nil, false) })
+		c.after(r.step.Wait.D(), func() { c.finish(d, r, job.Result{Outcome: "waited " + r.step.Wait.String()}) })
 	default:
 		r.attempt = c.nextID()
-		c.do(Execute{Group: g.spec, Provider: c.provider(g), Job: j, Step: r.step, Attempt: r.attempt, Token: c.token(g)})
+		e := Execute{Subject: d.base().ref, Job: j, Step: r.step, Attempt: r.attempt, Token: c.token(d.base())}
+		d.execute(c, &e)
+		c.do(e)
 	}
 }
 
-// token stamps effects for this group.
-func (c *Core) token(g *group) api.Token {
-	return api.Token{ClusterID: c.cfg.ClusterID, Epoch: c.elector.Epoch(), Generation: g.assign.Generation}
-}
-
-// push sends a step's sections to its node, if the node has a session and a tick that may be echoed; else the run
-// waits for them.
-func (c *Core) push(g *group, r *run) {
-	a := c.agents[r.node]
-	if a == nil || a.gone || r.push != 0 || r.resting {
-		return
-	}
-	seq, ok := a.echoes.Proven()
-	if !ok {
-		return
-	}
-	r.push, r.pushed = c.nextID(), c.now
-	c.dropUnanswered()
-	c.unanswered[r.push] = c.now
-	for _, s := range r.step.Node.Sections {
-		if s.Engine == api.EngineAddresses && len(s.Addresses.Addresses) > 0 {
-			a.renewed[s.Owner] = c.now
-		}
-	}
-	c.do(Push{Node: a.name, Session: a.session, ID: r.push, Life: a.life, Tick: seq, Token: c.token(g), Sections: r.step.Node.Sections})
-	id := r.push
-	c.after(repush, func() {
-		if g.runs[r.step.ID] == r && r.push == id {
-			r.push = 0
-			c.push(g, r)
-		}
-	})
-}
-
-// pushWaiting pushes what waited for this agent.
-func (c *Core) pushWaiting(g *group, a *agent) {
-	for _, id := range slices.Sorted(maps.Keys(g.runs)) {
-		if r := g.runs[id]; r.node == a.name {
-			c.push(g, r)
-		}
-	}
-}
-
-func (c *Core) agentApplied(e AgentApplied) {
-	delete(c.unanswered, e.Push)
-	a := c.at(e.Node, e.Session)
-	if a == nil {
-		return
-	}
-	for _, g := range c.sortedGroups() {
-		for _, id := range slices.Sorted(maps.Keys(g.runs)) {
-			if r := g.runs[id]; r.node == e.Node && r.push == e.Push {
-				r.push = 0
-				c.pushAnswered(g, r, a, e)
-				return
-			}
-		}
-	}
-}
-
-func (c *Core) pushAnswered(g *group, r *run, a *agent, e AgentApplied) {
-	switch e.Code {
-	case "ok":
-		for _, s := range r.step.Node.Sections {
-			t := c.token(g)
-			t.Generation = s.Generation
-			a.sections[lead.SectionKey(s.Engine, s.Owner)] = api.SectionStatus{Engine: s.Engine, Owner: s.Owner, Applied: t}
-			a.setHolds(s)
-		}
-		c.finish(g, r, "applied by "+e.Node, nil, false)
-	case "stale-tick":
-		// The next tick that may be echoed brings another attempt.
-	default:
-		c.finish(g, r, "", fmt.Errorf("%s: %s: %s", e.Node, e.Code, e.Detail), e.Code == "invalid")
-	}
-}
-
-func (a *agent) setHolds(s api.Section) {
-	if s.Engine != api.EngineAddresses {
-		return
-	}
-	a.holds = slices.DeleteFunc(slices.Clone(a.holds), func(o string) bool { return o == s.Owner })
-	if len(s.Addresses.Addresses) > 0 {
-		a.holds = append(a.holds, s.Owner)
-	}
+// token stamps effects for this subject.
+func (c *Core) token(s *subject) api.Token {
+	return api.Token{ClusterID: c.cfg.ClusterID, Epoch: c.elector.Epoch(), Generation: s.assign.Generation}
 }
 
 // awaitExpiry ends a release once the grant has run out for sure, whether the node answers or not.
-func (c *Core) awaitExpiry(g *group, r *run) {
+func (c *Core) awaitExpiry(d driven, r *run) {
+	s := d.base()
 	if mutant.On(mutant.GrantWithoutWait) {
-		c.finish(g, r, "not waited", nil, false)
+		c.finish(d, r, job.Result{Outcome: "not waited"})
 		return
 	}
-	if g.runs[r.step.ID] != r {
+	if s.runs[r.step.ID] != r {
 		return
 	}
-	free := c.grantFree(r.node, g.ref.String())
+	free := c.grantFree(r.node, s.ref.String())
 	if left := free.Mono - c.now.Mono; left > 0 {
-		c.after(left, func() { c.awaitExpiry(g, r) })
+		c.after(left, func() { c.awaitExpiry(d, r) })
 		return
 	}
-	c.finish(g, r, "its grant has run out", nil, false)
+	c.finish(d, r, job.Result{Outcome: "its grant has run out"})
 }
 
 func (c *Core) stepDone(e StepDone) {
-	for _, g := range c.sortedGroups() {
-		if _, ok := g.orphans[e.Attempt]; ok {
-			delete(g.orphans, e.Attempt)
-			g.dirty = true
+	for _, d := range c.order {
+		s := d.base()
+		if _, ok := s.orphans[e.Attempt]; ok {
+			delete(s.orphans, e.Attempt)
+			s.dirty = true
 			return
 		}
-		if r := g.runs[e.Step]; r != nil && r.attempt == e.Attempt {
+		if r := s.runs[e.Step]; r != nil && r.attempt == e.Attempt {
 			r.attempt = 0
-			err := e.Err
-			if errors.Is(err, cloud.ErrStale) {
+			if errors.Is(e.Err, cloud.ErrStale) {
 				c.readLead() // somebody newer has been there
 			}
-			c.finish(g, r, e.Outcome, err, e.Permanent)
+			c.finish(d, r, job.Result{Outcome: e.Outcome, Err: e.Err, Permanent: e.Permanent, Point: e.Point})
 			return
 		}
 	}
 }
 
 // finish takes the result of an attempt: it is stored, or the step is tried again until its deadline.
-func (c *Core) finish(g *group, r *run, outcome string, err error, permanent bool) {
-	if g.runs[r.step.ID] != r {
+func (c *Core) finish(d driven, r *run, res job.Result) {
+	s := d.base()
+	if s.runs[r.step.ID] != r {
 		return
 	}
+	r.awaiting, r.request = false, false
 	overdue := c.now.Since(r.started) >= r.step.Deadline.D()
-	if err != nil && !permanent && !overdue {
+	if res.Err != nil && !res.Permanent && !overdue {
 		r.attempts++
 		r.resting = true
 		c.after(job.Backoff(r.attempts), func() {
-			if g.runs[r.step.ID] == r && r.resting {
-				c.begin(g, c.job(g), r)
+			if s.runs[r.step.ID] == r && r.resting {
+				c.begin(d, c.job(s), r)
 			}
 		})
 		return
 	}
-	delete(g.runs, r.step.ID)
-	g.results = append(g.results, job.Result{Step: r.step.ID, Outcome: outcome, Err: err, Permanent: permanent, Overdue: overdue, At: c.now.Wall})
-	g.dirty = true
+	delete(s.runs, r.step.ID)
+	res.Step, res.Overdue, res.At = r.step.ID, overdue, c.now.Wall
+	s.results = append(s.results, res)
+	s.dirty = true
 }
 
-// watchDeadline gives up a step that waits for its agent too long. What is under way in a cloud is waited for.
-func (c *Core) watchDeadline(g *group, r *run) {
+// watchDeadline gives up a step that waits for its agent, or for anything else, too long. What is under way in a cloud is waited for.
+func (c *Core) watchDeadline(s *subject, r *run) {
 	c.after(r.step.Deadline.D(), func() {
-		if g.runs[r.step.ID] == r && r.attempt == 0 {
-			c.finish(g, r, "", fmt.Errorf("no answer from %s within %v", r.where(), r.step.Deadline), false)
+		if s.runs[r.step.ID] == r && r.attempt == 0 {
+			c.finish(c.subjects[s.ref], r, job.Result{Err: fmt.Errorf("%s within %v", r.missed(), r.step.Deadline)})
 		}
 	})
 }
 
-func (r *run) where() string {
-	if r.node != "" {
-		return r.node
+// missed says what did not come.
+func (r *run) missed() string {
+	switch {
+	case r.awaiting && r.lacks != "":
+		return r.lacks
+	case r.step.Kind == api.StepManual:
+		return "nobody has completed it"
+	case r.node != "":
+		return "no answer from " + r.node
 	}
-	return "the provider"
+	return "no answer from the provider"
 }
 
 // runAhead is the defect ForgetIntent.
-func (c *Core) runAhead(g *group, w groupWrite) {
+func (c *Core) runAhead(d driven, w change) {
 	if w.assign != nil {
 		return
 	}
+	s := d.base()
 	for _, id := range w.intents {
-		s := job.Find(w.job, id)
-		r := &run{step: *s, started: c.now}
-		if s.Node != nil {
-			r.node = nodeName(g, s.Node.Node)
-		}
-		g.runs[id] = r
-		c.begin(g, w.job, r)
+		r := s.newRun(*job.Find(w.job, id), c.now)
+		s.runs[id] = r
+		c.begin(d, w.job, r)
 	}
 }

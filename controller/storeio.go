@@ -130,14 +130,15 @@ func (c *Core) knownKeys() []string {
 	for ref := range c.jobs {
 		keys = append(keys, api.ObjectKey(ref))
 	}
-	for ref, g := range c.groups {
-		if g.spec != nil {
+	for ref, d := range c.subjects {
+		s := d.base()
+		if s.specRev != 0 {
 			keys = append(keys, api.ObjectKey(ref))
 		}
-		if g.assign != nil {
+		if s.assign != nil {
 			keys = append(keys, api.AssignKey(ref))
 		}
-		if g.request != nil {
+		if s.request != nil {
 			keys = append(keys, api.RequestKey(ref))
 		}
 	}
@@ -171,18 +172,24 @@ func (c *Core) learn(e store.Entry) {
 		if e.Rev > c.jobs[ref].rev {
 			c.jobs[ref] = jobEntry{stored: e.Value, rev: e.Rev}
 		}
-	case area == "obj" && ref.Kind == api.KindApplianceGroup:
-		if s := parse[api.ApplianceGroup](e.Value); s != nil {
-			s.Default()
-			c.group(ref).setSpec(s, e.Rev)
+	default:
+		if d := c.subject(ref); d != nil {
+			learnAbout(d, area, e)
 		}
-	case area == "assign" && ref.Kind == api.KindApplianceGroup:
+	}
+}
+
+func learnAbout(d driven, area string, e store.Entry) {
+	switch area {
+	case "obj":
+		d.learn(e.Value, e.Rev)
+	case "assign":
 		if a := parse[api.Assignment](e.Value); a != nil {
-			c.group(ref).setAssignment(a, e.Rev)
+			d.base().setAssignment(d, a, e.Rev)
 		}
-	case area == "request" && ref.Kind == api.KindApplianceGroup:
+	case "request":
 		if r := parse[api.Request](e.Value); r != nil {
-			c.group(ref).setRequest(r, e.Rev)
+			d.base().setRequest(r, e.Rev)
 		}
 	}
 }
@@ -200,21 +207,23 @@ func (c *Core) forget(key string) {
 		delete(c.providers, ref)
 	case area == "obj" && ref.Kind == api.KindJob:
 		delete(c.jobs, ref)
-	case ref.Kind == api.KindApplianceGroup:
-		g := c.groups[ref]
-		if g == nil {
-			return
-		}
-		switch area {
-		case "obj":
-			g.spec, g.specRev = nil, 0
-		case "assign":
-			g.assign, g.assignRev = nil, 0
-		case "request":
-			g.request, g.requestRev = nil, 0
-		}
-		g.dirty = true
+	case c.subjects[ref] != nil:
+		forgetAbout(c.subjects[ref], area)
 	}
+}
+
+func forgetAbout(d driven, area string) {
+	s := d.base()
+	switch area {
+	case "obj":
+		d.forget()
+		s.specRev = 0
+	case "assign":
+		s.assign, s.assignRev = nil, 0
+	case "request":
+		s.request, s.requestRev = nil, 0
+	}
+	s.dirty = true
 }
 
 func parse[T any](b []byte) *T {
