@@ -9,6 +9,8 @@ packages=(
   zookeeper default-jre-headless                  # a real ensemble for store/zookeeper
   nbdkit libnbd-bin python3-libnbd qemu-utils fio # other people's ends of NBD, and its measure
   stress-ng                                       # load for the soak
+  qemu-system-x86 ovmf                            # the hypervisor
+  grub-pc-bin grub-common e2fsprogs xfsprogs fdisk busybox-static cpio debootstrap # what guests are built with
   git make gcc libc6-dev                          # build; the race detector needs cgo
 )
 
@@ -33,3 +35,4 @@ fi
 
 command -v go >/dev/null || { echo "make deps: Go 1.26 or newer is not installed; install it and put it on PATH" >&2; exit 1; }
 go mod download
+scripts/guest.sh

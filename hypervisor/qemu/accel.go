@@ -100,7 +100,7 @@ func (d *Driver) boot(ctx context.Context, accel, kernel string, limit time.Dura
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.cfg.Binary, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc", "-accel", accel,
-		"-cpu", cpu(accel), "-m", "256", "-no-reboot", "-serial", "stdio", "-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1")
+		"-cpu", cpu(accel), "-m", "256", "-no-reboot", "-serial", "stdio", "-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet no_timer_check panic=-1")
 	cmd.WaitDelay = time.Second
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
