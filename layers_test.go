@@ -18,11 +18,11 @@ const module = "github.com/understudy-ha/understudy/"
 // floors of the house: a package imports lower floors only. Subpackages stand on their parent's floor and may import it.
 var floors = map[string]int{
 	"api": 0, "clock": 0, "mutant": 0,
-	"health": 1, "lead": 1, "job": 1,
+	"health": 1, "lead": 1, "job": 1, "retain": 1,
 	"store": 2, "objstore": 2, "wire": 2, "probe": 2, "notify": 2, "hostnet": 2, "cloud": 2, "pki": 2, "client": 2, "journal": 2,
 	"hypervisor": 2, "nbd": 2,
 	"capture": 3, "replication": 3, "vault": 3, "volume": 3,
-	"appliance": 4, "steward": 4,
+	"appliance": 4, "recovery": 4, "steward": 4,
 	"controller": 5, "agent": 5,
 	"server": 6, "lab": 6, "sim": 6,
 	"cmd": 7,
@@ -35,7 +35,7 @@ var exceptions = map[string]string{
 }
 
 // pure packages decide; the outside world is handed to them.
-var pure = []string{"api", "health", "lead", "job", "appliance", "steward", "controller"}
+var pure = []string{"api", "health", "lead", "job", "retain", "appliance", "recovery", "steward", "controller"}
 
 // forbidden imports of pure packages, each with its reason.
 var forbidden = map[string]string{
