@@ -150,7 +150,7 @@ func TestWhateverBreaksTheStreamIsAPrefix(t *testing.T) {
 	if src.gaps == 0 {
 		t.Error("no gap: nothing was shown")
 	}
-	t.Logf("%d writes, %d gaps, longest write %s", src.writes, src.gaps, src.longest)
+	t.Logf("%d writes, %d gaps", src.writes, src.gaps)
 }
 
 func TestALinkThatIsCutForLongStallsNothing(t *testing.T) {
@@ -164,8 +164,8 @@ func TestALinkThatIsCutForLongStallsNothing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	load(ctx, src, 100*time.Microsecond)
-	if src.gaps != 1 || src.longest > 100*time.Millisecond {
-		t.Errorf("%d gaps; a write took %s", src.gaps, src.longest)
+	if src.gaps != 1 || src.writes < 1000 { // a source that waited for us would have stopped after its queue's 500
+		t.Errorf("%d gaps after %d writes", src.gaps, src.writes)
 	}
 	if c := snd.Status().Conditions; len(c) != 1 || c[0].Code != ProcessServerUnreachable {
 		t.Errorf("conditions %+v", c)
