@@ -21,7 +21,8 @@ type figures struct {
 	captured   uint64
 	inGap      bool
 	skew       time.Duration
-	paused     bool // the session is not read: the spool is full
+	skewedAt   time.Time // since when it is more than maxSkew
+	paused     bool      // the session is not read: the spool is full
 	pausedAt   time.Time
 
 	batches, records, bytes, churned, segments, storedRecords, storedBytes, uploaded, syncs, retries, sessions int64

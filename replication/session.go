@@ -242,6 +242,11 @@ func (l *lane) beat(b *wire.ShipBeat) {
 	f := &l.figures
 	f.beatAt, f.queueAge, f.queueBytes = now, max(time.Duration(b.QueueAgeNs), 0), b.QueueBytes
 	f.captured, f.inGap, f.skew = b.Captured, b.InGap, time.Unix(0, b.SentUnixNs).Sub(now)
+	if ok := f.skew.Abs() <= maxSkew; ok {
+		f.skewedAt = time.Time{}
+	} else if f.skewedAt.IsZero() {
+		f.skewedAt = now
+	}
 }
 
 // leave has the lane end when everything is stored.

@@ -83,7 +83,7 @@ func (l *lane) status(now time.Time, silentAfter time.Duration) MachineStatus {
 		LastBeat: f.beatAt, Skew: f.skew, InGap: f.inGap || !f.gap.since.IsZero(),
 		Counters: MachineCounters{Sessions: f.sessions, Batches: f.batches, Records: f.records, ReceivedBytes: f.bytes, ChurnBytes: f.churned,
 			SpoolSyncs: f.syncs, Segments: f.segments, StoredRecords: f.storedRecords, StoredBytes: f.storedBytes, UploadedBytes: f.uploaded, Retries: f.retries}}
-	m.Conditions = judgeStream(now, streamView{machine: l.info.Machine, beat: f.beatAt, paused: f.paused, pausedAt: f.pausedAt, skew: f.skew,
+	m.Conditions = judgeStream(now, streamView{machine: l.info.Machine, beat: f.beatAt, paused: f.paused, pausedAt: f.pausedAt, skew: f.skew, skewed: f.skewedAt,
 		failing: l.failing, failingSince: l.failingSince}, silentAfter)
 	return m
 }
@@ -95,6 +95,7 @@ type streamView struct {
 	paused       bool
 	pausedAt     time.Time
 	skew         time.Duration
+	skewed       time.Time // since when it is too much
 	failing      error
 	failingSince time.Time
 }
@@ -111,7 +112,7 @@ func judgeStream(now time.Time, v streamView, silentAfter time.Duration) (out []
 			Impacts: "the machine is not replicated"})
 	}
 	if v.skew > maxSkew || v.skew < -maxSkew {
-		out = append(out, api.Condition{Code: ClockSkew, Severity: api.Warning, Since: v.beat,
+		out = append(out, api.Condition{Code: ClockSkew, Severity: api.Warning, Since: v.skewed,
 			Message: fmt.Sprintf("machine %s: its source's clock is %s off ours: synchronise clocks", v.machine, v.skew.Round(time.Second)),
 			Impacts: "times of recovery points"})
 	}
