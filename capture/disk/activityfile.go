@@ -51,7 +51,7 @@ func decodeActivity(b []byte) (a activityImage, err error) {
 	c := cursor{b: b[8 : len(b)-4]}
 	a.Serial, a.Size, a.Slots = c.u64(), int64(c.u32()), int(c.u32())
 	n := c.u64()
-	if n > uint64(len(c.b)/8) || n > uint64(a.Slots) || a.Size < pageSize || a.Size&(a.Size-1) != 0 {
+	if n > uint64(len(c.b)/8) || n > uint64(a.Slots) || a.Slots > 1<<20 || a.Size < pageSize || a.Size&(a.Size-1) != 0 {
 		return a, fmt.Errorf("%w: %d extents of %d bytes in %d slots", ErrCorrupt, n, a.Size, a.Slots)
 	}
 	for range n {

@@ -73,6 +73,9 @@ var (
 	ErrOtherDisks  = errors.New("the directory belongs to other disks")
 )
 
+// maxIDs is about how long all disks' ids may be together, in bytes, so that they fit the state's page.
+const maxIDs = 3000
+
 const activityExtent = 4 << 20 // bytes
 
 func (c *Config) complete() error {
@@ -125,6 +128,9 @@ func (c *Config) check() error {
 			return fmt.Errorf("disk %s: %d bytes long; want a positive multiple of 512", d.ID, n)
 		}
 		seen[d.ID] = true
+	}
+	if s := (identity{Machine: c.MachineUID, Stream: c.Stream, Boot: c.boot, Disks: c.diskIDs()}); !s.fits() {
+		return fmt.Errorf("disks: the ids of %d disks are too long together; want at most %d bytes", len(c.Disks), maxIDs)
 	}
 	return nil
 }

@@ -177,6 +177,12 @@ func TestCrashes(t *testing.T) {
 func live(t *testing.T, m *Machine, w *world, far *remote, r *rand.Rand, power bool) (*world, *remote) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var quiet sync.RWMutex
+	slow := func() { // some requests take long, so that a crash finds them half way
+		if rand.IntN(40) == 0 {
+			time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond)
+		}
+	}
+	w.pause.Store(&slow)
 	load := writers(ctx, m, w, r, 4, &quiet, far)
 	var sender sync.WaitGroup
 	senderRandom := rand.New(rand.NewPCG(r.Uint64(), 1))

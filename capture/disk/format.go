@@ -31,8 +31,10 @@ func seal(block []byte, magic string) {
 	copy(block, magic)
 	le.PutUint32(block[4:], formatVersion)
 	end := len(block) - 4
-	le.PutUint32(block[end:], crc32.Checksum(block[:end], castagnoli))
+	le.PutUint32(block[end:], sum(block[:end]))
 }
+
+func sum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // unseal checks what seal wrote.
 func unseal(block []byte, magic string) error {
@@ -40,7 +42,7 @@ func unseal(block []byte, magic string) error {
 	if end < 8 || string(block[:4]) != magic {
 		return fmt.Errorf("%w: it does not begin with %q", ErrCorrupt, magic)
 	}
-	if got, want := crc32.Checksum(block[:end], castagnoli), le.Uint32(block[end:]); got != want {
+	if got, want := sum(block[:end]), le.Uint32(block[end:]); got != want {
 		return fmt.Errorf("%w: checksum %08x, its bytes give %08x", ErrCorrupt, want, got)
 	}
 	if v := le.Uint32(block[4:]); v != formatVersion {

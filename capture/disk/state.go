@@ -31,7 +31,16 @@ type identity struct {
 	Disks    []diskID
 }
 
+// fits tells whether the fields leave room for the checksum, also with longer names of streams and boots.
+func (s *identity) fits() bool { return len(s.fields()) <= pageSize-4-2*maxName }
+
 func (s *identity) encode() []byte {
+	b := s.fields()[:pageSize]
+	seal(b, stateMagic)
+	return b
+}
+
+func (s *identity) fields() []byte {
 	b := make([]byte, 8, pageSize)
 	b = le.AppendUint64(b, s.Serial)
 	b = le.AppendUint64(b, s.Epoch)
@@ -53,8 +62,6 @@ func (s *identity) encode() []byte {
 	for _, d := range s.Disks {
 		b = putText(le.AppendUint64(b, uint64(d.Size)), d.ID)
 	}
-	b = b[:pageSize]
-	seal(b, stateMagic)
 	return b
 }
 
