@@ -36,8 +36,11 @@ type MachineAssignment struct {
 	Stream string `json:"stream"`
 	// Run is how the active side runs, if it was started from a point; nil: on its own disks.
 	Run *MachineRun `json:"run,omitempty"`
-	// ShipBase is what a shipped stream starts from: none, or disk.
-	ShipBase string `json:"shipBase,omitempty"`
+	// ShipBase is what a shipped stream stands on: none, disk (the passive side's), or stream (BaseStream at BaseSeq in the vault that it is
+	// shipped to, from which the active side descends).
+	ShipBase   string `json:"shipBase,omitempty"`
+	BaseStream string `json:"baseStream,omitempty"`
+	BaseSeq    uint64 `json:"baseSeq,omitempty"`
 	// Yield names the branch of never-shipped writes that the old primary keeps; reprotect.
 	Yield string `json:"yield,omitempty"`
 	// Paused: nothing is shipped, blocks are remembered as dirty. Stopped: the VM was shut down on request.

@@ -108,12 +108,12 @@ type ProtectConfig struct {
 type YieldConfig struct {
 	// Branch is the stream that keeps its never-shipped writes, on top of Stream at the position stored last.
 	Branch string `json:"branch"`
-	// Into is the vault that the branch and the mail go to: the one that the other side will ship into.
+	// Home is the vault that Stream is in; the branch goes there.
+	Home VaultAccess `json:"home"`
+	// Into is the vault that the other side will ship into; the two sides leave each other mail there.
 	Into VaultAccess `json:"into"`
 	// For is the stream that the other side will ship.
 	For string `json:"for"`
-	// ChangedFrom reads the blocks changed after Point of this machine's old stream from the mail that the other side left in Into.
-	Point uint64 `json:"point"`
 }
 
 // SiteConfig runs a machine from a recovery point at a node of the site: for real, or as a drill.
@@ -136,7 +136,8 @@ type SiteConfig struct {
 	// Hydrate fetches the rest in the background, at most HydrateKbps (0: as fast as it goes).
 	Hydrate     bool  `json:"hydrate,omitempty"`
 	HydrateKbps int64 `json:"hydrateKbps,omitempty"`
-	// Mode is writable or off (the VM is stopped, nothing is served); discard also removes the instance's files.
+	// Mode is writable, readonly (a newer generation runs elsewhere), or off (the VM is stopped, nothing is served); discard also removes
+	// the instance's files.
 	Mode        string          `json:"mode"`
 	VM          *VirtualMachine `json:"vm,omitempty"`
 	Run         bool            `json:"run,omitempty"`
@@ -148,6 +149,8 @@ type SiteConfig struct {
 	Capture string `json:"capture,omitempty"`
 	// Ship, if set, ships that stream: reprotect.
 	Ship *ShipConfig `json:"ship,omitempty"`
+	// Yield, if set, hands the past over, as in ProtectConfig.
+	Yield *YieldConfig `json:"yield,omitempty"`
 }
 
 // ShipConfig is how a recovered machine's writes are shipped.
@@ -155,11 +158,18 @@ type ShipConfig struct {
 	ProcessServers []string `json:"processServers"`
 	// Into is the vault of the other site, where the old primary's mail lies.
 	Into VaultAccess `json:"into"`
-	// Base is disk: only what differs from the old primary's disks is shipped; or none: everything.
+	// Base is what the stream stands on. disk: the old primary's disks, and only what differs from them is shipped, once its letter
+	// is there. stream: BaseStream at BaseSeq in Into, from which this machine descends: what was written since is shipped.
+	// none: nothing, and everything is shipped.
 	Base       string   `json:"base"`
+	BaseStream string   `json:"baseStream,omitempty"`
+	BaseSeq    uint64   `json:"baseSeq,omitempty"`
 	CrashEvery Duration `json:"crashEvery,omitempty"`
 	AppEvery   Duration `json:"appEvery,omitempty"`
+	PreScript  string   `json:"preScript,omitempty"`
+	PostScript string   `json:"postScript,omitempty"`
 	PointNow   string   `json:"pointNow,omitempty"`
+	PointApp   bool     `json:"pointApp,omitempty"`
 }
 
 // ServiceCheck asks the machine's service.
@@ -193,9 +203,10 @@ type AcceptedStream struct {
 	Epoch   int64       `json:"epoch"`
 	Node    string      `json:"node"` // tenant/name whose certificate the sender shows
 	Vault   VaultAccess `json:"vault"`
-	// Base of the stream: none, or disk.
-	Base  string        `json:"base"`
-	Disks []MachineDisk `json:"disks"`
+	// Base of the stream: none, disk, or stream (BaseStream at BaseSeq in the same vault). See ShipConfig.
+	Base       string `json:"base"`
+	BaseStream string `json:"baseStream,omitempty"`
+	BaseSeq    uint64 `json:"baseSeq,omitempty"`
 }
 
 // BandwidthWindow limits the rate at some times of the week.
@@ -234,10 +245,13 @@ type EngineState struct {
 	Phase string `json:"phase"`
 	// Since when.
 	Since time.Time `json:"since,omitzero"`
+	// Protection of a machine that runs, at a site too: initial, gap, protected; "" if nothing is shipped.
+	Protection string `json:"protection,omitempty"`
 	// Done echoes the newest request carried out: PointNow, Restart, or the yield's branch.
 	Done string `json:"done,omitempty"`
-	// Percent of the initial copy, the closing of a gap, or the hydration.
-	Percent float64 `json:"percent,omitempty"`
+	// Percent of the initial copy or the closing of a gap; Hydrated of the disks of a site is in local files.
+	Percent  float64 `json:"percent,omitempty"`
+	Hydrated float64 `json:"hydrated,omitempty"`
 	// Instance that a site engine runs.
 	Instance string `json:"instance,omitempty"`
 	// Stream and the positions: numbered, stored at the recovery site.
@@ -254,7 +268,8 @@ type EngineState struct {
 	LastPoint    string    `json:"lastPoint,omitempty"`
 	LastPointSeq uint64    `json:"lastPointSeq,omitempty"`
 	LastPointAt  time.Time `json:"lastPointAt,omitzero"`
-	// ResyncBytes were sent to close gaps or by reprotect; DifferingBytes of the compared ones differed.
+	// ResyncBytes were read again to close gaps, for the initial copy or by reprotect; DifferingBytes of them differed from what the far
+	// side has, as far as that is known, and were sent.
 	ResyncBytes    int64 `json:"resyncBytes,omitempty"`
 	DifferingBytes int64 `json:"differingBytes,omitempty"`
 	// AnswersAfter is how long the machine's service took to answer, from the section's arrival.

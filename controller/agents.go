@@ -76,7 +76,7 @@ func (c *Core) agentGone(e AgentGone) {
 	if a == nil {
 		return
 	}
-	a.gone = true
+	a.gone, a.since = true, c.now
 	a.echoes.Reset()
 	for _, d := range c.order {
 		s := d.base()

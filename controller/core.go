@@ -31,6 +31,10 @@ type Core struct {
 	subjects  map[api.Ref]driven
 	order     []driven // the subjects, sorted by reference
 	groups    map[api.Ref]*group
+	things    map[api.Ref]api.Object // what machines refer to
+	secrets   map[api.Ref]store.Rev
+	standing  standing
+	refusals  map[string]string // of requests that a step waits for, by id
 	jobs      map[api.Ref]jobEntry
 	steps     uint64               // counts calls of Step
 	learned   map[string]uint64    // by key: the step that brought its state
@@ -55,7 +59,7 @@ type timer struct {
 func New(cfg Config) *Core {
 	c := &Core{cfg: cfg, elector: lead.NewElector(cfg.Self, cfg.Timing),
 		txns: map[uint64]func(TxnDone){}, reads: map[uint64]func(ReadDone){},
-		providers: map[api.Ref]*api.Provider{}, subjects: map[api.Ref]driven{}, groups: map[api.Ref]*group{},
+		providers: map[api.Ref]*api.Provider{}, subjects: map[api.Ref]driven{}, things: map[api.Ref]api.Object{}, secrets: map[api.Ref]store.Rev{}, refusals: map[string]string{}, groups: map[api.Ref]*group{},
 		jobs: map[api.Ref]jobEntry{}, learned: map[string]uint64{}, own: map[string]store.Rev{}, agents: map[string]*agent{}, unanswered: map[uint64]clock.Instant{}}
 	return c
 }
@@ -102,6 +106,7 @@ func (c *Core) Step(now clock.Instant, ev Event) []Effect {
 	c.electionTurn()
 	c.tellTurn()
 	c.driveDirty()
+	c.giveOrders()
 	c.stopTurn()
 	c.out = append(c.out, WakeIn{In: c.nextWake()})
 	return c.out

@@ -72,23 +72,29 @@ func (c *Core) wanted(g *group) []api.Step {
 }
 
 func (c *Core) astraySections(g *group, s api.Step) []string {
-	a := c.agents[g.nodeName(s.Node.Node)]
+	var out []string
+	for _, want := range s.Node.Sections {
+		out = append(out, c.astraySection(g.nodeName(s.Node.Node), want)...)
+	}
+	return out
+}
+
+// astraySection says how a section at a node differs from what is wanted. Nothing is known of a node without a session.
+func (c *Core) astraySection(node string, want api.Section) []string {
+	a := c.agents[node]
 	if a == nil || a.gone {
 		return nil
 	}
-	var out []string
-	for _, want := range s.Node.Sections {
-		has := a.sections[lead.SectionKey(want.Engine, want.Owner)]
-		switch {
-		case has.Applied.ClusterID != c.cfg.ClusterID || has.Applied.Generation != want.Generation:
-			out = append(out, fmt.Sprintf("%s has %s at generation %d, want %d", a.name, want.Engine, has.Applied.Generation, want.Generation))
-		case has.Error != "":
-			out = append(out, fmt.Sprintf("%s: %s: %s", a.name, want.Engine, has.Error))
-		case want.Engine == api.EngineAddresses && len(want.Addresses.Addresses) > 0 && !a.has(want.Owner):
-			out = append(out, fmt.Sprintf("%s does not hold %s", a.name, want.Owner))
-		}
+	has := a.sections[lead.SectionKey(want.Engine, want.Owner)]
+	switch {
+	case has.Applied.ClusterID != c.cfg.ClusterID || has.Applied.Generation != want.Generation:
+		return []string{fmt.Sprintf("%s has %s at generation %d, want %d", a.name, want.Engine, has.Applied.Generation, want.Generation)}
+	case has.Error != "":
+		return []string{fmt.Sprintf("%s: %s: %s", a.name, want.Engine, has.Error)}
+	case want.Engine == api.EngineAddresses && len(want.Addresses.Addresses) > 0 && !a.has(want.Owner):
+		return []string{fmt.Sprintf("%s does not hold %s", a.name, want.Owner)}
 	}
-	return out
+	return nil
 }
 
 func (a *agent) has(owner string) bool {

@@ -141,6 +141,7 @@ func (c *Core) cancel(d driven) {
 func (c *Core) refuse(d driven, why string) {
 	s := d.base()
 	c.record(s, api.Warning, "RequestRefused", fmt.Sprintf("%s asked for by %s: %s", s.request.Kind, s.request.By, why))
+	c.noteRefusal(s.request, why)
 	c.commit(d, change{answered: true})
 }
 
@@ -210,6 +211,9 @@ func (c *Core) committed(d driven, w change, ops []store.Op, epoch int64, done T
 			c.jobs[w.job.Ref()] = jobEntry{stored: op.Value, rev: done.Revs[i], job: w.job} // no need to parse it
 		}
 	}
+	if w.begun || ended(w.job) {
+		c.followers()
+	}
 	if w.outcomes > 0 && w.job.Metadata.Name == s.runsOf {
 		s.results = s.results[w.outcomes:]
 	}
@@ -223,6 +227,17 @@ func (c *Core) committed(d driven, w change, ops []store.Op, epoch int64, done T
 	c.startRuns(d)
 }
 
+func ended(j *api.Job) bool { return j != nil && j.Status.Phase.Ended() }
+
+// followers has plans looked at, whose steps wait for other subjects.
+func (c *Core) followers() {
+	for _, d := range c.order {
+		if s := d.base(); s.ref.Kind == api.KindRecoveryPlan {
+			s.dirty = true
+		}
+	}
+}
+
 // tellCommitted records what the transaction means to people.
 func (c *Core) tellCommitted(s *subject, w change) {
 	if w.begun {
@@ -230,7 +245,11 @@ func (c *Core) tellCommitted(s *subject, w change) {
 		if w.job.Spec.Kind == api.JobEstablish || w.job.Spec.Kind == api.JobPlanned {
 			sev = api.Info
 		}
-		c.record(s, sev, string(w.job.Spec.Kind)+"Started", fmt.Sprintf("job %s moves to %s: %s", w.job.Metadata.Name, w.assign.Active, w.assign.Reason))
+		what := "job " + w.job.Metadata.Name
+		if s.ref.Kind == api.KindApplianceGroup || w.job.Spec.From != "" {
+			what += " moves to " + w.assign.Active
+		}
+		c.record(s, sev, string(w.job.Spec.Kind)+"Started", what+": "+w.assign.Reason)
 	}
 	if w.job == nil || !w.job.Status.Phase.Ended() {
 		return

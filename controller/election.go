@@ -72,6 +72,7 @@ func (c *Core) checkLeading() {
 	for _, d := range c.order {
 		d.abandon()
 	}
+	c.standing.abandon()
 	if leads {
 		c.refresh()
 	}
@@ -85,11 +86,18 @@ func (c *Core) guard(conds ...store.Cond) []store.Cond {
 	return append([]store.Cond{c.elector.Guard()}, conds...)
 }
 
+// decidedOn are the kinds that a leader's decisions look at.
+var decidedOn = []api.Kind{api.KindProvider, api.KindApplianceGroup, api.KindJob, api.KindProtectedMachine, api.KindRecoveryPlan, api.KindVault,
+	api.KindReplicationPolicy, api.KindProcessServer, api.KindSecret}
+
 // refresh reads everything that a leader decides on before it decides anything: what the watch has shown so far may
 // be older than what the predecessor did last.
 func (c *Core) refresh() {
 	epoch := c.elector.Epoch()
-	prefixes := []string{api.ObjectPrefix(api.KindProvider), api.ObjectPrefix(api.KindApplianceGroup), "assign/", "request/", api.ObjectPrefix(api.KindJob)}
+	prefixes := []string{"assign/", "request/"}
+	for _, k := range decidedOn {
+		prefixes = append(prefixes, api.ObjectPrefix(k))
+	}
 	newer := c.since()
 	c.read(nil, prefixes, func(r ReadDone) {
 		if !c.leading || c.elector.Epoch() != epoch {

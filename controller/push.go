@@ -61,6 +61,9 @@ func (c *Core) agentApplied(e AgentApplied) {
 	if a == nil {
 		return
 	}
+	if c.orderAnswered(a, e) {
+		return
+	}
 	for _, d := range c.order {
 		s := d.base()
 		for _, id := range slices.Sorted(maps.Keys(s.runs)) {

@@ -25,6 +25,7 @@ type run struct {
 	awaiting bool          // waits for what a node reports
 	lacks    string        // what it waits for, as last seen
 	request  bool          // waits for another subject
+	asking   bool          // the request to it is being written
 }
 
 func (s *subject) newRun(st api.Step, now clock.Instant) *run {
@@ -199,7 +200,7 @@ func (c *Core) watchDeadline(s *subject, r *run) {
 // missed says what did not come.
 func (r *run) missed() string {
 	switch {
-	case r.awaiting && r.lacks != "":
+	case (r.awaiting || r.request) && r.lacks != "":
 		return r.lacks
 	case r.step.Kind == api.StepManual:
 		return "nobody has completed it"

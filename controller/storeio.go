@@ -130,6 +130,12 @@ func (c *Core) knownKeys() []string {
 	for ref := range c.jobs {
 		keys = append(keys, api.ObjectKey(ref))
 	}
+	for ref := range c.things {
+		keys = append(keys, api.ObjectKey(ref))
+	}
+	for ref := range c.secrets {
+		keys = append(keys, api.ObjectKey(ref))
+	}
 	for ref, d := range c.subjects {
 		s := d.base()
 		if s.specRev != 0 {
@@ -172,20 +178,22 @@ func (c *Core) learn(e store.Entry) {
 		if e.Rev > c.jobs[ref].rev {
 			c.jobs[ref] = jobEntry{stored: e.Value, rev: e.Rev}
 		}
+	case area == "obj" && c.learnResource(ref, e):
 	default:
 		if d := c.subject(ref); d != nil {
-			learnAbout(d, area, e)
+			c.learnAbout(d, area, e)
 		}
 	}
 }
 
-func learnAbout(d driven, area string, e store.Entry) {
+func (c *Core) learnAbout(d driven, area string, e store.Entry) {
 	switch area {
 	case "obj":
 		d.learn(e.Value, e.Rev)
 	case "assign":
 		if a := parse[api.Assignment](e.Value); a != nil {
 			d.base().setAssignment(d, a, e.Rev)
+			c.standing.stale = true
 		}
 	case "request":
 		if r := parse[api.Request](e.Value); r != nil {
@@ -207,6 +215,8 @@ func (c *Core) forget(key string) {
 		delete(c.providers, ref)
 	case area == "obj" && ref.Kind == api.KindJob:
 		delete(c.jobs, ref)
+	case area == "obj" && (c.things[ref] != nil || c.secrets[ref] != 0):
+		c.forgetResource(ref)
 	case c.subjects[ref] != nil:
 		forgetAbout(c.subjects[ref], area)
 	}

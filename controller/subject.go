@@ -76,6 +76,8 @@ func (c *Core) subject(ref api.Ref) driven {
 		g := newGroup(ref)
 		c.groups[ref] = g
 		d = g
+	case api.KindProtectedMachine:
+		d = newMachine(c, ref)
 	default:
 		return nil
 	}

@@ -43,6 +43,11 @@ type world struct {
 	execErr  map[string]error // step → error
 	held     map[string]bool  // steps that do not answer
 	heldExec []Execute
+	engines  func(Push) // if set, takes pushes to nodes that answer
+	says     func(node string) []api.SectionStatus
+	crashAt  int // stop performing effects at the n-th one that counts; 0: never
+	counted  int
+	crashed  bool
 }
 
 // routersPlanner is a stand-in for cloud/linux: one step per route table.
@@ -91,6 +96,9 @@ func (w *world) start() {
 
 // report is what a node's agent says of itself.
 func (w *world) report(node string) []api.SectionStatus {
+	if w.says != nil {
+		return w.says(node)
+	}
 	var out []api.SectionStatus
 	for _, s := range w.applied[node] {
 		out = append(out, api.SectionStatus{Engine: s.Engine, Owner: s.Owner, Applied: api.Token{ClusterID: "1-x", Epoch: 1, Generation: s.Generation}})
@@ -117,9 +125,27 @@ func (w *world) settle() {
 		ev := w.queue[0]
 		w.queue = w.queue[1:]
 		for _, e := range w.core.Step(w.now, ev) {
+			if w.crashes(e) {
+				return
+			}
 			w.perform(e)
 		}
 	}
+}
+
+// crashes ends the controller's life before the effect at which it is to.
+func (w *world) crashes(e Effect) bool {
+	switch e.(type) {
+	case Boundary, Push, Execute:
+		w.counted++
+	}
+	if w.crashAt == 0 || w.counted < w.crashAt || w.crashed {
+		return false
+	}
+	w.crashed = true
+	w.now = w.now.Add(2 * testTiming.TTL)
+	w.start()
+	return true
 }
 
 // pass lets time go by in steps of 100 ms, with a tick of each agent in each.
@@ -149,6 +175,8 @@ func (w *world) perform(e Effect) {
 		case w.mute[e.Node]:
 		case w.codes[e.Node] != "":
 			w.push(AgentApplied{Node: e.Node, Session: e.Session, Push: e.ID, Code: w.codes[e.Node]})
+		case w.engines != nil:
+			w.engines(e)
 		default:
 			w.applied[e.Node] = e.Sections
 			w.push(AgentApplied{Node: e.Node, Session: e.Session, Push: e.ID, Code: "ok"})
@@ -159,7 +187,11 @@ func (w *world) perform(e Effect) {
 			w.heldExec = append(w.heldExec, e)
 			return
 		}
-		w.push(StepDone{Job: e.Job.Metadata.Name, Step: e.Step.ID, Attempt: e.Attempt, Err: w.execErr[e.Step.ID]})
+		done := StepDone{Job: e.Job.Metadata.Name, Step: e.Step.ID, Attempt: e.Attempt, Err: w.execErr[e.Step.ID]}
+		if c := e.Step.Choose; c != nil && done.Err == nil {
+			done.Point = &api.RecoveryPoint{ID: "p", Stream: c.Stream, Seq: 42, At: w.now.Wall, Consistency: api.CrashConsistent}
+		}
+		w.push(done)
 	case Record:
 		w.log = append(w.log, "event "+e.Event.Code)
 	case Boundary:
