@@ -11,6 +11,7 @@ packages=(
   stress-ng                                       # load for the soak
   qemu-system-x86 ovmf                            # the hypervisor
   grub-pc-bin grub-common e2fsprogs xfsprogs fdisk busybox-static cpio debootstrap # what guests are built with
+  nodejs npm                                      # Azurite, for objstore/azblob
   git make gcc libc6-dev                          # build; the race detector needs cgo
 )
 
@@ -18,6 +19,8 @@ missing=()
 for p in "${packages[@]}"; do
   # default-jre-headless is any Java that runs ZooKeeper.
   if [ "$p" = default-jre-headless ] && command -v java >/dev/null; then continue; fi
+  # Any node 18 or newer will do, wherever it is from.
+  if [ "$p" = nodejs ] && command -v node >/dev/null || [ "$p" = npm ] && command -v npm >/dev/null; then continue; fi
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
 done
 if [ ${#missing[@]} -gt 0 ]; then
@@ -35,4 +38,5 @@ fi
 
 command -v go >/dev/null || { echo "make deps: Go 1.26 or newer is not installed; install it and put it on PATH" >&2; exit 1; }
 go mod download
+scripts/objectservers.sh
 scripts/guest.sh
