@@ -34,17 +34,22 @@ type childConfig struct {
 	After int64
 	// SpoolBytes of the server; 0 for the default.
 	SpoolBytes int64
+	// Recipient, if set: Vault is a real one.
+	Recipient string
 }
 
 const insideAppend = "inside-append" // a segment is there, the head does not name it
 
 func TestMain(m *testing.M) {
+	run := func(string) error { os.Exit(m.Run()); return nil }
 	text := os.Getenv("REPLICATION_TEST_SERVER")
-	if text == "" {
-		os.Exit(m.Run())
+	if text != "" {
+		run = child
+	} else if text = os.Getenv("REPLICATION_TEST_SOURCE"); text != "" {
+		run = sourceChild
 	}
 	flag.Parse()
-	if err := child(text); err != nil {
+	if err := run(text); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -70,8 +75,15 @@ func child(text string) error {
 			select {}
 		}
 	}
-	v := &fakeVault{dir: c.Vault, beforeHead: func() { at(insideAppend) }}
-	ps, err := StartServer(ServerConfig{Dir: c.Dir, CA: ca, Cert: cert, Accept: func(StreamInfo) error { return nil }, OpenStream: v.open,
+	open := (&fakeVault{dir: c.Vault, beforeHead: func() { at(insideAppend) }}).open
+	if c.Recipient != "" {
+		v, err := openRealVault(c.Vault, c.Recipient, nil, func() { at(insideAppend) })
+		if err != nil {
+			return err
+		}
+		open = v.open
+	}
+	ps, err := StartServer(ServerConfig{Dir: c.Dir, CA: ca, Cert: cert, Accept: func(StreamInfo) error { return nil }, OpenStream: open,
 		SegmentAge: 10 * time.Millisecond, RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, RotateBytes: 64 << 10,
 		SpoolBytes: c.SpoolBytes, Log: quietLog(), Failpoint: at})
 	if err != nil {
