@@ -24,6 +24,20 @@ func (r *resources) admit(ctx context.Context, w *writing, old, o api.Object) er
 		return r.admitProvider(ctx, w, p, o)
 	case *api.Secret:
 		return admitSecret(o)
+	case *api.Site:
+		return r.admitSite(ctx, w, o)
+	case *api.Fabric:
+		return r.admitFabric(ctx, w, o)
+	case *api.Vault:
+		v, _ := old.(*api.Vault)
+		return r.admitVault(ctx, w, v, o)
+	case *api.ProcessServer:
+		return r.admitProcessServer(ctx, w, o)
+	case *api.ProtectedMachine:
+		m, _ := old.(*api.ProtectedMachine)
+		return r.admitMachine(ctx, w, m, o)
+	case *api.RecoveryPlan:
+		return r.admitPlan(ctx, w, o)
 	}
 	return nil
 }

@@ -158,7 +158,47 @@ func (s *Server) getDoctor(c *call) error {
 		}
 		report.Ready[name] = failoverReady(g) && !slices.ContainsFunc(found, func(f cloud.Finding) bool { return f.Blocks })
 	}
+	if err := s.checkMachines(c.r.Context(), tenant, &report); err != nil {
+		return err
+	}
 	writeJSON(c.w, http.StatusOK, report)
+	return nil
+}
+
+// checkMachines finds what a machine's way back lacks, and what its status complains of.
+func (s *Server) checkMachines(ctx context.Context, tenant string, report *api.DoctorReport) error {
+	machines, err := s.resources.list(ctx, api.KindProtectedMachine, tenant)
+	if err != nil {
+		return err
+	}
+	for _, o := range machines {
+		m := o.(*api.ProtectedMachine)
+		add := func(code string, sev api.Severity, message string, blocks bool) {
+			report.Findings = append(report.Findings, api.DoctorFinding{Code: code, Severity: sev, Subject: m.Ref().String(), Message: message, Blocks: blocks})
+		}
+		vault, _, err := s.resources.get(ctx, api.Ref{Kind: api.KindVault, Tenant: m.Metadata.Tenant, Name: m.Spec.Vault})
+		if err != nil && !isNotFound(err) {
+			return err
+		}
+		v, _ := vault.(*api.Vault)
+		found, err := s.resources.reach(ctx, m, v)
+		if err != nil {
+			return err
+		}
+		ready := slices.Contains(m.Status.AllowedOperations, api.OpFailover) && v != nil
+		for _, f := range found {
+			sev := api.Critical
+			if f.Overridden {
+				sev = api.Warning
+			}
+			add(f.Code, sev, f.Message, !f.Overridden)
+			ready = ready && f.Overridden
+		}
+		for _, cond := range m.Status.Conditions {
+			add(cond.Code, cond.Severity, cond.Message, false)
+		}
+		report.Ready[m.Metadata.Tenant+"/"+m.Metadata.Name] = ready
+	}
 	return nil
 }
 

@@ -62,6 +62,10 @@ func routes() []route {
 		{"GET /v1/appliancegroups/{name}/plan", "", api.Viewer, (*Server).getPlan},
 		{"POST /v1/jobs/{name}/cancel", "cancel", api.Operator, (*Server).postCancel},
 		{"POST /v1/jobs/{name}/retry", "retry", api.Operator, (*Server).postRetry},
+		{"POST /v1/jobs/{name}/complete", "complete", api.Operator, (*Server).postComplete},
+		{"POST /v1/protectedmachines/{name}/operations", "operate", api.Operator, (*Server).postOperation},
+		{"GET /v1/protectedmachines/{name}/points", "", api.Viewer, (*Server).getPoints},
+		{"POST /v1/recoveryplans/{name}/operations", "operate", api.Operator, (*Server).postOperation},
 		{"GET /v1/{kinds}", "", api.Viewer, (*Server).getList},
 		{"POST /v1/{kinds}", "create", api.Operator, (*Server).postObject},
 		{"GET /v1/{kinds}/{name}", "", api.Viewer, (*Server).getObject},
@@ -122,7 +126,7 @@ func (s *Server) run(rt route, c *call) error {
 	if kinds, ok := c.r.PathValue("kinds"), strings.HasPrefix(path, "{kinds}"); ok {
 		c.kind, ok = api.LookupKind(kinds)
 		if !ok || c.kind.Plural != kinds {
-			return api.Errorf(api.CodeNotFound, "%q is no kind of resource: want nodes, providers, appliancegroups, jobs, events or secrets", kinds)
+			return api.Errorf(api.CodeNotFound, "%q is no kind of resource: want %s", kinds, plurals())
 		}
 	} else if plural, _, _ := strings.Cut(path, "/"); plural != "" {
 		c.kind, _ = api.LookupKind(plural)
@@ -161,6 +165,16 @@ func (s *Server) run(rt route, c *call) error {
 		return api.Errorf(api.CodeReadOnly, "%s are written by controllers alone", c.kind.Plural)
 	}
 	return rt.serve(s, c)
+}
+
+// plurals names the kinds as they stand in URLs.
+func plurals() string {
+	var names []string
+	for _, k := range api.Kinds() {
+		names = append(names, k.Plural)
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // note writes an entry of the audit. A write that happened and cannot be written down is an alarm, not a refusal: it has

@@ -25,6 +25,8 @@ type loopPorts struct {
 	driver func(*api.Provider) (cloud.Driver, error)
 	// hook runs a webhook or program, until ctx ends.
 	hook func(ctx context.Context, e controller.Execute) (outcome string, err error)
+	// choose finds a recovery point in a vault, until ctx ends.
+	choose func(ctx context.Context, e controller.Execute) (*api.RecoveryPoint, error)
 	// probe replaces the probe targets.
 	probe func([]controller.Target)
 	// tell sends opinions to every other controller.

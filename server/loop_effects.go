@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/cloud"
@@ -35,14 +36,29 @@ func readAfresh(ctx context.Context, st store.Store, e controller.Read) controll
 
 // execute carries out one step that needs no agent.
 func (l *loop) execute(ctx context.Context, e controller.Execute) controller.Event {
+	if e.Step.Kind == api.StepChoose {
+		return l.choose(ctx, e)
+	}
 	outcome, err := l.carryOut(ctx, e)
 	return controller.StepDone{Job: e.Job.Metadata.Name, Step: e.Step.ID, Attempt: e.Attempt, Outcome: outcome, Err: err,
 		Permanent: errors.Is(err, cloud.ErrPermanent)}
 }
 
+func (l *loop) choose(ctx context.Context, e controller.Execute) controller.Event {
+	done := controller.StepDone{Job: e.Job.Metadata.Name, Step: e.Step.ID, Attempt: e.Attempt}
+	if done.Point, done.Err = l.ports.choose(ctx, e); done.Err == nil {
+		done.Outcome = fmt.Sprintf("%s of %s (%s), position %d", done.Point.ID, done.Point.At.UTC().Format(time.RFC3339Nano), done.Point.Consistency, done.Point.Seq)
+	}
+	done.Permanent = errors.Is(done.Err, cloud.ErrPermanent)
+	return done
+}
+
 func (l *loop) carryOut(ctx context.Context, e controller.Execute) (string, error) {
 	if e.Step.Kind == api.StepHook {
 		return l.ports.hook(ctx, e)
+	}
+	if e.Group == nil {
+		return "", fmt.Errorf("%w: step %s of kind %s: this controller cannot carry it out", cloud.ErrPermanent, e.Step.ID, e.Step.Kind)
 	}
 	d, err := l.ports.driver(e.Provider)
 	if err != nil {

@@ -28,13 +28,19 @@ type resources struct {
 	now      func() time.Time
 	// site says where the control plane stands, as seen by groups of a provider.
 	site func(*api.Provider) appliance.Site
-	// controllers is how many observers there are.
-	controllers int
+	// controllers is how many observers there are; members are their names, storeNodes those of a remote store.
+	controllers         int
+	members, storeNodes []string
 }
 
 // hasStatus tells whether a kind's status lies beside it.
 func hasStatus(k api.Kind) bool {
-	return k == api.KindNode || k == api.KindApplianceGroup
+	return k == api.KindNode || hasAssignment(k)
+}
+
+// hasAssignment tells whether an assignment does.
+func hasAssignment(k api.Kind) bool {
+	return k == api.KindApplianceGroup || k == api.KindProtectedMachine || k == api.KindRecoveryPlan
 }
 
 // sealedSecret is how a Secret lies in the store.
@@ -75,11 +81,16 @@ func assemble(ref api.Ref, obj store.Entry, status, assign []byte) (api.Object, 
 
 func addStatus(o api.Object, status, assign []byte) error {
 	var target any
+	var assignment **api.Assignment
 	switch o := o.(type) {
 	case *api.Node:
 		target = &o.Status
 	case *api.ApplianceGroup:
-		target = &o.Status
+		target, assignment = &o.Status, &o.Status.Assignment
+	case *api.ProtectedMachine:
+		target, assignment = &o.Status, &o.Status.Assignment
+	case *api.RecoveryPlan:
+		target, assignment = &o.Status, &o.Status.Assignment
 	default:
 		return nil
 	}
@@ -88,9 +99,9 @@ func addStatus(o api.Object, status, assign []byte) error {
 			return err
 		}
 	}
-	if g, ok := o.(*api.ApplianceGroup); ok && len(assign) > 0 {
-		g.Status.Assignment = new(api.Assignment)
-		return json.Unmarshal(assign, g.Status.Assignment)
+	if assignment != nil && len(assign) > 0 {
+		*assignment = new(api.Assignment)
+		return json.Unmarshal(assign, *assignment)
 	}
 	return nil
 }
@@ -110,7 +121,7 @@ func (r *resources) get(ctx context.Context, ref api.Ref) (api.Object, store.Rev
 			return nil, 0, err
 		}
 	}
-	if ref.Kind == api.KindApplianceGroup {
+	if hasAssignment(ref.Kind) {
 		if assign, err = r.maybe(ctx, api.AssignKey(ref)); err != nil {
 			return nil, 0, err
 		}
@@ -187,14 +198,10 @@ func sortObjects(objs []api.Object) {
 func (r *resources) encodeStored(o api.Object) ([]byte, error) {
 	h := *o.Head()
 	h.Metadata.ETag = ""
-	switch o := o.(type) {
-	case *api.Node:
-		return json.Marshal(&api.Node{Header: h, Spec: o.Spec})
-	case *api.Provider:
-		return json.Marshal(&api.Provider{Header: h, Spec: o.Spec})
-	case *api.ApplianceGroup:
-		return json.Marshal(&api.ApplianceGroup{Header: h, Spec: o.Spec})
-	case *api.Secret:
+	if plain := withoutStatus(o, h); plain != nil {
+		return json.Marshal(plain)
+	}
+	if o, ok := o.(*api.Secret); ok {
 		plain, err := json.Marshal(o.Data)
 		if err != nil {
 			return nil, err
@@ -209,6 +216,33 @@ func (r *resources) encodeStored(o api.Object) ([]byte, error) {
 	return nil, api.Errorf(api.CodeReadOnly, "%s is written by controllers alone", o.Head().Kind)
 }
 
+// withoutStatus is a resource as people write it, with another header; nil for secrets, and for what they do not write.
+func withoutStatus(o api.Object, h api.Header) api.Object {
+	switch o := o.(type) {
+	case *api.Node:
+		return &api.Node{Header: h, Spec: o.Spec}
+	case *api.Provider:
+		return &api.Provider{Header: h, Spec: o.Spec}
+	case *api.ApplianceGroup:
+		return &api.ApplianceGroup{Header: h, Spec: o.Spec}
+	case *api.Site:
+		return &api.Site{Header: h, Spec: o.Spec}
+	case *api.Fabric:
+		return &api.Fabric{Header: h, Spec: o.Spec}
+	case *api.Vault:
+		return &api.Vault{Header: h, Spec: o.Spec}
+	case *api.ReplicationPolicy:
+		return &api.ReplicationPolicy{Header: h, Spec: o.Spec}
+	case *api.ProcessServer:
+		return &api.ProcessServer{Header: h, Spec: o.Spec}
+	case *api.ProtectedMachine:
+		return &api.ProtectedMachine{Header: h, Spec: o.Spec}
+	case *api.RecoveryPlan:
+		return &api.RecoveryPlan{Header: h, Spec: o.Spec}
+	}
+	return nil
+}
+
 // openSecret gives a secret's values, for drivers.
 func (r *resources) openSecret(ctx context.Context, tenant, name string) (map[string]string, error) {
 	ref := api.Ref{Kind: api.KindSecret, Tenant: tenant, Name: name}
@@ -216,9 +250,14 @@ func (r *resources) openSecret(ctx context.Context, tenant, name string) (map[st
 	if err != nil {
 		return nil, fmt.Errorf("secret %s/%s: %w", tenant, name, err)
 	}
+	return r.unseal(ref, e.Value)
+}
+
+// unseal gives the values of a secret as it lies in the store.
+func (r *resources) unseal(ref api.Ref, value []byte) (map[string]string, error) {
 	var s sealedSecret
-	if err := json.Unmarshal(e.Value, &s); err != nil {
-		return nil, fmt.Errorf("secret %s/%s: %w", tenant, name, err)
+	if err := json.Unmarshal(value, &s); err != nil {
+		return nil, fmt.Errorf("secret %s/%s: %w", ref.Tenant, ref.Name, err)
 	}
 	plain, err := r.seal.Open(api.ObjectKey(ref), s.Sealed)
 	if err != nil {
@@ -231,22 +270,17 @@ func (r *resources) openSecret(ctx context.Context, tenant, name string) (map[st
 // sameSpec tells whether a write would change nothing that people write.
 func sameSpec(old, new api.Object) bool {
 	strip := func(o api.Object) []byte {
-		h := o.Head()
+		h := *o.Head()
 		meta := h.Metadata
 		h.Metadata = api.Metadata{Name: meta.Name, Tenant: meta.Tenant, Labels: meta.Labels}
 		if len(meta.Labels) == 0 {
 			h.Metadata.Labels = nil
 		}
-		var b []byte
-		switch o := o.(type) {
-		case *api.Node:
-			b, _ = json.Marshal(&api.Node{Header: *h, Spec: o.Spec})
-		case *api.Provider:
-			b, _ = json.Marshal(&api.Provider{Header: *h, Spec: o.Spec})
-		case *api.ApplianceGroup:
-			b, _ = json.Marshal(&api.ApplianceGroup{Header: *h, Spec: o.Spec})
+		plain := withoutStatus(o, h)
+		if plain == nil {
+			return nil
 		}
-		h.Metadata = meta
+		b, _ := json.Marshal(plain)
 		return b
 	}
 	a, b := strip(old), strip(new)

@@ -45,7 +45,7 @@ func newRuntime(s *Server) *runtime {
 	rt.drivers = newDrivers(s)
 	rt.recorder = newRecorder(s)
 	rt.loop = newLoop(&timed{core, s.metrics}, s.cfg.Timing().TTL, loopPorts{store: &timedStore{s.store, s.metrics}, driver: rt.driver,
-		hook: rt.hook, probe: rt.probing.set, tell: rt.peers.tell, send: rt.sessions.effect, record: rt.recorder.record, lead: rt.lead},
+		hook: rt.hook, choose: rt.choose, probe: rt.probing.set, tell: rt.peers.tell, send: rt.sessions.effect, record: rt.recorder.record, lead: rt.lead},
 		newFailpoints(s.opt.FailpointFile))
 	return rt
 }

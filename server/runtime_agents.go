@@ -11,6 +11,7 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/controller"
+	"github.com/understudy-ha/understudy/recovery"
 	"github.com/understudy-ha/understudy/wire"
 )
 
@@ -113,8 +114,36 @@ func (ss *sessions) push(e controller.Push) {
 		slog.Error("encode sections", "node", e.Node, "err", err)
 		return
 	}
-	ss.send(e.Node, e.Session, &wire.ToAgent{M: &wire.ToAgent_Push{Push: &wire.Push{Id: e.ID, Life: e.Life, Tick: e.Tick, Sections: sections,
+	secrets, err := ss.rt.secretsFor(e)
+	if err != nil {
+		slog.Error("a push waits for its secrets", "node", e.Node, "err", err) // it is sent again
+		return
+	}
+	ss.send(e.Node, e.Session, &wire.ToAgent{M: &wire.ToAgent_Push{Push: &wire.Push{Id: e.ID, Life: e.Life, Tick: e.Tick, Sections: sections, Secrets: secrets,
 		Token: &wire.Token{ClusterId: e.Token.ClusterID, Epoch: e.Token.Epoch, Generation: e.Token.Generation}}}})
+}
+
+// secretsFor gives what the secrets hold that a push's sections name, as the watch last told of them: it must not wait.
+func (rt *runtime) secretsFor(e controller.Push) ([]byte, error) {
+	names := recovery.Secrets(e.Sections)
+	if len(names) == 0 {
+		return nil, nil
+	}
+	tenant, _, _ := cut(e.Node)
+	data := map[string]map[string]string{}
+	for _, name := range names {
+		ref := api.Ref{Kind: api.KindSecret, Tenant: tenant, Name: name}
+		entry := rt.s.hub.entry(api.ObjectKey(ref))
+		if entry.Rev == 0 {
+			return nil, fmt.Errorf("%s is not there", ref)
+		}
+		values, err := rt.s.resources.unseal(ref, entry.Value)
+		if err != nil {
+			return nil, err
+		}
+		data[name] = values
+	}
+	return json.Marshal(data)
 }
 
 // nodes lists the connected nodes.

@@ -25,7 +25,7 @@ type hooks struct{ dir string }
 type hookInput struct {
 	When       string      `json:"when"` // before or after
 	Hook       string      `json:"hook"`
-	Group      api.Ref     `json:"group"`
+	Group      api.Ref     `json:"group"` // what moves: an appliance group or a recovery plan
 	Job        string      `json:"job"`
 	Kind       api.JobKind `json:"kind"`
 	From       string      `json:"from,omitempty"`
@@ -44,7 +44,7 @@ func (h *hooks) run(ctx context.Context, e controller.Execute) (string, error) {
 		return "", fmt.Errorf("%w: step %s has no hook", cloud.ErrPermanent, e.Step.ID)
 	}
 	hook := e.Step.Hook.Hook
-	input, err := json.Marshal(hookInput{When: e.Step.Hook.When, Hook: hook.Name, Group: e.Group.Ref(), Job: e.Job.Metadata.Name,
+	input, err := json.Marshal(hookInput{When: e.Step.Hook.When, Hook: hook.Name, Group: e.Subject, Job: e.Job.Metadata.Name,
 		Kind: e.Job.Spec.Kind, From: e.Job.Spec.From, To: e.Job.Spec.To, Reason: e.Job.Spec.Reason,
 		ClusterID: e.Token.ClusterID, Epoch: e.Token.Epoch, Generation: e.Token.Generation})
 	if err != nil {

@@ -35,6 +35,8 @@ type Options struct {
 	Store store.Store
 	// Planners by provider type. Default: those of cloud/linux and cloud/azure.
 	Planners map[api.ProviderType]cloud.Planner
+	// Points reads the recovery points of vaults. Default: from the vaults themselves.
+	Points PointReader
 	// FailpointFile, if set, may arm failpoints; see FailpointEnv.
 	FailpointFile string
 }
@@ -102,10 +104,14 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.opt.Planners == nil {
 		s.opt.Planners = planners(s.cfg.Timing())
 	}
+	if s.opt.Points == nil {
+		s.opt.Points = readPoints
+	}
 	s.metrics = newMetrics(s.opt.Version)
 	s.authority = &authority{store: s.store, now: s.now}
 	s.tokens = &tokens{store: s.store, ca: func() *pki.CA { return s.id.ca }, now: s.now, controllers: s.cfg.PeerAddresses()}
-	s.resources = &resources{store: s.store, seal: s.id.seal, planners: s.opt.Planners, now: s.now, site: s.cfg.site, controllers: len(s.cfg.Peers)}
+	s.resources = &resources{store: s.store, seal: s.id.seal, planners: s.opt.Planners, now: s.now, site: s.cfg.site, controllers: len(s.cfg.Peers),
+		members: s.cfg.ControllerNames(), storeNodes: s.cfg.Store.Endpoints}
 	s.runtime = newRuntime(s)
 	s.hub = newHub(s.store, s.runtime.storeChanged)
 	return nil

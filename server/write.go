@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/understudy-ha/understudy/api"
@@ -31,6 +32,18 @@ type writing struct {
 func (w *writing) cond(e store.Entry) { w.conds = append(w.conds, store.Cond{Key: e.Key, Rev: e.Rev}) }
 func (w *writing) put(key string, v []byte) {
 	w.ops = append(w.ops, store.Op{Key: key, Value: v})
+}
+
+// condOnce and putOnce are for what several references of one resource may name.
+func (w *writing) condOnce(e store.Entry) {
+	if !slices.ContainsFunc(w.conds, func(c store.Cond) bool { return c.Key == e.Key }) {
+		w.cond(e)
+	}
+}
+func (w *writing) putOnce(key string, v []byte) {
+	if !slices.ContainsFunc(w.ops, func(o store.Op) bool { return o.Key == key }) {
+		w.put(key, v)
+	}
 }
 func (w *writing) delete(key string) { w.ops = append(w.ops, store.Op{Key: key, Delete: true}) }
 
@@ -149,8 +162,15 @@ func (r *resources) remove(ctx context.Context, ref api.Ref, m match, dry bool) 
 		err = r.unused(ctx, &w, ref, func(g *api.ApplianceGroup) bool { return usesNode(g, ref.Name) })
 	case *api.Secret:
 		err = r.unusedSecret(ctx, &w, ref)
+	case *api.ProtectedMachine:
+		err = r.removeMachine(ctx, &w, o)
+	case *api.RecoveryPlan:
+		err = r.removePlan(ctx, &w, o)
 	case *api.Job, *api.Event:
 		err = api.Errorf(api.CodeReadOnly, "%s is removed by its retention, not by hand", ref)
+	}
+	if err == nil {
+		err = r.unusedBy(ctx, &w, ref)
 	}
 	if err != nil || dry {
 		return err
