@@ -101,3 +101,8 @@ func text(err error) string {
 	}
 	return err.Error()
 }
+
+// NotTakenUp is the condition of an engine that could not take up its config.
+func NotTakenUp(err error) api.Condition {
+	return api.Condition{Code: "ConfigNotTakenUp", Severity: api.Critical, Message: err.Error(), Impacts: "the engine is not as its section wants it"}
+}

@@ -28,6 +28,9 @@ func (h *Holder) Set(cert *x509.Certificate, key *ecdsa.PrivateKey) {
 	h.cert.Store(&tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert})
 }
 
+// Replace takes over another holder's certificate and key.
+func (h *Holder) Replace(by *Holder) { h.cert.Store(by.cert.Load()) }
+
 // Leaf gives the certificate.
 func (h *Holder) Leaf() *x509.Certificate { return h.cert.Load().Leaf }
 

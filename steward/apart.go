@@ -12,13 +12,16 @@ func vaults(s api.Section) []api.VaultAccess {
 	var out []api.VaultAccess
 	switch {
 	case s.Protect != nil && s.Protect.Yield != nil:
-		out = append(out, s.Protect.Yield.Into)
+		out = append(out, s.Protect.Yield.Home, s.Protect.Yield.Into)
 	case s.ProcessServer != nil:
 		for _, a := range s.ProcessServer.Streams {
 			out = append(out, a.Vault)
 		}
 	case s.Site != nil:
 		out = append(out, s.Site.Vault)
+		if s.Site.Yield != nil {
+			out = append(out, s.Site.Yield.Home, s.Site.Yield.Into)
+		}
 		if s.Site.Ship != nil {
 			out = append(out, s.Site.Ship.Into)
 		}

@@ -1,0 +1,237 @@
+// Package live is a machine that runs: its disks are served and captured, its virtual
+// machine is up or down, its stream is shipped and gets recovery points. The engines
+// protect and site are two places for its disks to lie: in files of its own, or in
+// volumes over a recovery point.
+//
+// It never makes the machine wait for the far side, and it writes to a disk only what
+// the machine writes.
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/capture"
+	"github.com/understudy-ha/understudy/capture/disk"
+	"github.com/understudy-ha/understudy/engines"
+	"github.com/understudy-ha/understudy/nbd"
+	"github.com/understudy-ha/understudy/replication"
+)
+
+// Spec is how a machine is to live. What is not said to change must not.
+type Spec struct {
+	// Machine is tenant/name, UID its identity; they do not change.
+	Machine, UID string
+	// Stream that its writes make, and the generation that may make them.
+	Stream string
+	Epoch  uint64
+	Disks  []api.MachineDisk // names and their order do not change
+	// Initial and ZeroBase say how the stream begins, if the capture does not know it yet: see disk.Config.
+	Initial  []capture.Range
+	ZeroBase bool
+	// Access to the disks. What is writable stays so while Unconfirmed is asked for: the source does not wait for the control plane.
+	Access disk.Access
+	Listen string // where the disks are served, besides the home's own socket
+	// Blocking: reading the disks may wait for something slow.
+	Blocking   bool
+	QueueBytes int64
+
+	VM          *api.VirtualMachine
+	Run         bool
+	StopTimeout time.Duration
+
+	// ProcessServers take the stream; none: writes are only remembered as dirty.
+	ProcessServers []string
+	CrashEvery     time.Duration
+	AppEvery       time.Duration
+	PreScript      string
+	PostScript     string
+	PointNow       string
+	PointApp       bool
+	// Yield, with Access ReadOnly, hands the past over.
+	Yield *api.YieldConfig
+	// Config that all of it came with: secrets, identity, hooks.
+	Config engines.Config
+}
+
+// Machine lives. Its methods may be called concurrently; Set by one at a time.
+type Machine struct {
+	home   engines.Home
+	marks  *engines.Marks
+	lowers []nbd.Backend
+
+	ctx  context.Context
+	stop context.CancelFunc
+	work sync.WaitGroup
+	poke chan struct{} // the loops look at spec again
+
+	mu      sync.Mutex
+	spec    Spec
+	capture *disk.Machine
+	disks   *engines.DiskServer
+	vm      *engines.VM
+	sender  *replication.Sender
+	id      engines.NodeIdentity
+	points  pointState
+	yieldNo error  // why the past is not handed over yet
+	wholeAt uint64 // the stream had no gap at this position; 0: it has one
+	stored  bool   // at some time everything was
+}
+
+// Open takes up a machine whose disks lie in lowers, in the order of spec.Disks. They stay open when it is closed. Set follows.
+func Open(ctx context.Context, h engines.Home, marks *engines.Marks, lowers []nbd.Backend, s Spec) (*Machine, error) {
+	cfg := disk.Config{Dir: filepath.Join(h.Data(), "capture"), MachineUID: s.UID, Stream: s.Stream, Epoch: s.Epoch, QueueBytes: s.QueueBytes,
+		Access: disk.Unconfirmed, Paused: true, Initial: s.Initial, ZeroBase: s.ZeroBase, Log: slog.Default()}
+	for i, d := range s.Disks {
+		if d.Size != 0 && d.Size != lowers[i].Size() {
+			return nil, fmt.Errorf("disk %s: %s has %d bytes, the machine's disk %d", d.Name, d.Path, lowers[i].Size(), d.Size)
+		}
+		cfg.Disks = append(cfg.Disks, disk.DiskConfig{ID: d.Name, Lower: lowers[i]})
+	}
+	c, err := openCapture(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{home: h, marks: marks, lowers: lowers, capture: c, disks: engines.NewDiskServer(h), poke: make(chan struct{}, 2), spec: s}
+	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if s.VM != nil {
+		if m.vm, err = engines.OpenVM(h, filepath.Base(s.Machine)); err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+	}
+	if err := m.disks.Listen(ctx, s.Listen); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	for _, d := range s.Disks {
+		if err := m.offer(ctx, d.Name, false); err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+	}
+	m.work.Go(m.keepPoints)
+	m.work.Go(m.keepYielding)
+	return m, nil
+}
+
+// openCapture opens the directory with the stream that it has, and begins another if that is wanted.
+func openCapture(cfg disk.Config) (*disk.Machine, error) {
+	m, err := disk.Open(cfg)
+	if !errors.Is(err, disk.ErrOtherStream) {
+		return m, err
+	}
+	start := disk.Start{ID: cfg.Stream, Epoch: cfg.Epoch, Initial: cfg.Initial, ZeroBase: cfg.ZeroBase}
+	cfg.Stream = ""
+	if m, err = disk.Open(cfg); err != nil {
+		return nil, err
+	}
+	if err := m.StartStream(start); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+func (m *Machine) offer(ctx context.Context, name string, readOnly bool) error {
+	if err := m.disks.Offer(ctx, name, m.capture.Backend(name), readOnly, m.spec.Blocking); err != nil {
+		return fmt.Errorf("disk %s: %w", name, err)
+	}
+	return nil
+}
+
+// Set makes everything as s wants it.
+func (m *Machine) Set(ctx context.Context, s Spec) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spec = s
+	err := m.take(ctx, s)
+	for range cap(m.poke) {
+		select {
+		case m.poke <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
+
+func (m *Machine) take(ctx context.Context, s Spec) error {
+	if err := m.setAccess(ctx, s); err != nil {
+		return err
+	}
+	if err := m.setShipping(s); err != nil {
+		return err
+	}
+	return m.setVM(s)
+}
+
+// setAccess decides about writing.
+func (m *Machine) setAccess(ctx context.Context, s Spec) error {
+	was, want := m.capture.Access(), s.Access
+	if want == disk.Unconfirmed && was == disk.Writable {
+		want = disk.Writable
+	}
+	m.capture.SetAccess(want)
+	if readOnly := want == disk.ReadOnly; readOnly != (was == disk.ReadOnly) {
+		for _, d := range s.Disks {
+			if err := m.offer(ctx, d.Name, readOnly); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// setVM brings the virtual machine up or down. It is not started before its disks may be written.
+func (m *Machine) setVM(s Spec) error {
+	if s.VM == nil {
+		return nil
+	}
+	vm := m.vm
+	if !s.Run || s.Access == disk.ReadOnly {
+		m.work.Go(func() { _ = vm.Down(m.ctx, s.StopTimeout) }) // the error is a condition
+		return nil
+	}
+	if m.capture.Access() != disk.Writable {
+		return nil
+	}
+	def, err := engines.DefineVM(filepath.Base(s.Machine), s.VM, m.disks.Socket(), s.Disks, false)
+	if err != nil {
+		return err
+	}
+	m.work.Go(func() { _ = vm.Up(m.ctx, def) })
+	return nil
+}
+
+// StopVM shuts the virtual machine down, and waits for it.
+func (m *Machine) StopVM(ctx context.Context, grace time.Duration) error {
+	if m.vm == nil {
+		return nil
+	}
+	return m.vm.Down(ctx, grace)
+}
+
+// VM gives the virtual machine, nil if there is none.
+func (m *Machine) VM() *engines.VM { return m.vm }
+
+// Capture gives the capture, for what only its engine knows.
+func (m *Machine) Capture() *disk.Machine { return m.capture }
+
+// Socket is where the disks are served.
+func (m *Machine) Socket() string { return m.disks.Socket() }
+
+// Close stops serving and lets go of the disks. The virtual machine goes on: its disks come back with the next process.
+func (m *Machine) Close() error {
+	m.stop()
+	m.work.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var err error
+	if m.sender != nil {
+		err = m.sender.Close()
+		m.sender = nil
+	}
+	return errors.Join(err, m.disks.Close(), m.capture.Close())
+}

@@ -1,0 +1,89 @@
+package live
+
+import (
+	"time"
+
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/capture"
+	"github.com/understudy-ha/understudy/capture/disk"
+)
+
+// Describe adds how the machine lives.
+func (m *Machine) Describe(s *api.EngineState) {
+	p := m.capture.Position()
+	m.mu.Lock()
+	sender, points, yieldNo := m.sender, m.points, m.yieldNo
+	protection := m.protection(p)
+	m.mu.Unlock()
+	s.Phase, s.Percent = phaseOf(m.capture.Access(), p, protection)
+	s.Done = m.marks.Get("point")
+	if y := m.marks.Get("yield"); y != "" && m.capture.Access() == disk.ReadOnly {
+		s.Phase, s.Done = "yielded", y
+	}
+	s.Stream, s.Captured, s.Stored, s.Dirty = p.Stream, p.Captured, p.Stored, p.Counters.Dirty
+	s.DifferingBytes = p.Resync.SentBytes + p.Resync.ZeroBytes
+	s.ResyncBytes = s.DifferingBytes + p.Resync.SkippedBytes
+	s.Address = "unix:" + m.disks.Socket()
+	s.LastPoint, s.LastPointSeq, s.LastPointAt = points.last.ID, points.seq, points.last.At
+	for _, c := range p.Conditions {
+		s.Conditions = append(s.Conditions, api.Condition{Code: c.Code, Severity: api.Warning, Message: c.Text, Impacts: "recovery points", Since: c.Since})
+	}
+	if c := points.appCondition(); c != nil {
+		s.Conditions = append(s.Conditions, *c)
+	}
+	if yieldNo != nil {
+		s.Conditions = append(s.Conditions, api.Condition{Code: "NotHandedOver", Severity: api.Warning, Message: yieldNo.Error(), Impacts: "reprotect"})
+	}
+	if m.vm != nil {
+		if c := m.vm.Condition(); c != nil {
+			s.Conditions = append(s.Conditions, *c)
+		}
+	}
+	if sender == nil {
+		return
+	}
+	s.Protection = protection
+	st := sender.Status()
+	s.RPO, s.RPOp50, s.RPOp99 = api.Duration(st.RPO), api.Duration(st.RPOp50), api.Duration(st.RPOp99)
+	if !st.Connected { // nobody measures it: it grows with what was captured and not stored
+		s.RPO = 0
+		if !p.OldestUnsent.IsZero() {
+			s.RPO = api.Duration(time.Since(p.OldestUnsent))
+		}
+	}
+	s.Conditions = append(s.Conditions, st.Conditions...)
+}
+
+// phaseOf says in a word how the machine's protection is.
+func phaseOf(a disk.Access, p capture.Position, protection string) (phase string, percent float64) {
+	percent = 100
+	if p.InGap && p.Resync.TotalBytes > 0 {
+		percent = 100 * float64(p.Resync.TotalBytes-p.Resync.RemainingBytes) / float64(p.Resync.TotalBytes)
+	}
+	switch a {
+	case disk.ReadOnly:
+		return "readonly", 0
+	case disk.Unconfirmed:
+		return "waiting", percent
+	}
+	return protection, percent
+}
+
+// protection says in a word whether the far side could recover the machine; under mu. After a gap it can once everything that
+// closed the gap is stored.
+func (m *Machine) protection(p capture.Position) string {
+	switch {
+	case p.InGap:
+		m.wholeAt = 0
+	case m.wholeAt == 0:
+		m.wholeAt = max(1, p.Captured)
+	}
+	if m.wholeAt > 0 && p.Stored >= m.wholeAt {
+		m.stored = true
+		return "protected"
+	}
+	if m.stored || p.InGap && p.GapFrom > 1 {
+		return "gap"
+	}
+	return "initial"
+}

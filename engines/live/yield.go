@@ -1,0 +1,210 @@
+package live
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/capture"
+	"github.com/understudy-ha/understudy/capture/disk"
+	"github.com/understudy-ha/understudy/engines"
+	"github.com/understudy-ha/understudy/journal"
+	"github.com/understudy-ha/understudy/vault"
+)
+
+const (
+	// letterGranule is what two sides compare.
+	letterGranule = 64 << 10
+	// branchBatch is how many bytes of records go into a branch at a time.
+	branchBatch = 8 << 20
+	yieldRetry  = 2 * time.Second
+)
+
+// keepYielding hands the past over when that is asked for: once, however often it has to begin anew.
+func (m *Machine) keepYielding() {
+	tick := time.NewTicker(yieldRetry)
+	defer tick.Stop()
+	for {
+		m.mu.Lock()
+		s := m.spec
+		m.mu.Unlock()
+		if y := s.Yield; y != nil && s.Access == disk.ReadOnly && m.marks.Get("yield") != y.Branch {
+			err := m.yield(m.ctx, s, *y)
+			m.mu.Lock()
+			m.yieldNo = err
+			m.mu.Unlock()
+		}
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.poke:
+		case <-tick.C:
+		}
+	}
+}
+
+// yield keeps what this machine wrote and nobody has as a branch, and leaves the other side a letter that says what its disks
+// hold wherever the two may differ. The disks are not written any more, so that doing it again gives the same.
+func (m *Machine) yield(ctx context.Context, s Spec, y api.YieldConfig) error {
+	dirty := m.capture.DirtyRanges()
+	if err := m.branch(ctx, s, y, dirty); err != nil {
+		return fmt.Errorf("branch %s: %w", y.Branch, err)
+	}
+	into, err := s.Config.OpenVault(ctx, y.Into, "")
+	if err != nil {
+		return err
+	}
+	defer into.Close()
+	b, err := into.GetMail(ctx, y.For, engines.MailChanged)
+	if err != nil {
+		return fmt.Errorf("the other side's letter: %w", err)
+	}
+	changed, err := engines.DecodeLetter(b, s.UID)
+	if err != nil {
+		return err
+	}
+	for _, r := range changed.Ranges {
+		if int(r.Disk) >= len(m.lowers) {
+			return fmt.Errorf("the other side's letter: disk %d: this machine has %d", r.Disk, len(m.lowers))
+		}
+	}
+	l := engines.Letter{Machine: s.UID, Granule: letterGranule, Ranges: m.whole(append(changed.Ranges, dirty...))}
+	if l.Hashes, err = m.hashes(ctx, l.Ranges); err != nil {
+		return err
+	}
+	if b, err = l.Encode(); err != nil {
+		return err
+	}
+	if err := into.PutMail(ctx, y.For, engines.MailBlocks, b); err != nil {
+		return err
+	}
+	return m.marks.Set("yield", y.Branch)
+}
+
+// whole makes ranges whole granules, sorted and apart.
+func (m *Machine) whole(ranges []capture.Range) (out []capture.Range) {
+	for i, r := range ranges {
+		end := min((r.Off+r.Len+letterGranule-1)/letterGranule*letterGranule, m.lowers[r.Disk].Size())
+		off := r.Off / letterGranule * letterGranule
+		ranges[i] = capture.Range{Disk: r.Disk, Off: off, Len: end - off}
+	}
+	slices.SortFunc(ranges, func(a, b capture.Range) int { return cmp.Or(cmp.Compare(a.Disk, b.Disk), cmp.Compare(a.Off, b.Off)) })
+	for _, r := range ranges {
+		if n := len(out); n > 0 && out[n-1].Disk == r.Disk && out[n-1].Off+out[n-1].Len >= r.Off {
+			out[n-1].Len = max(out[n-1].Len, r.Off+r.Len-out[n-1].Off)
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// hashes gives one for each granule.
+func (m *Machine) hashes(ctx context.Context, ranges []capture.Range) (out [][]byte, err error) {
+	buf := make([]byte, letterGranule)
+	for _, r := range ranges {
+		for at := r.Off; at < r.Off+r.Len; at += letterGranule {
+			p := buf[:min(letterGranule, r.Off+r.Len-at)]
+			if err := m.lowers[r.Disk].ReadAt(ctx, p, at); err != nil {
+				return nil, fmt.Errorf("read disk %d: %w", r.Disk, err)
+			}
+			out = append(out, Hash(p))
+		}
+	}
+	return out, nil
+}
+
+// Hash of a granule, as letters carry it.
+func Hash(p []byte) []byte {
+	sum := sha256.Sum256(p)
+	return sum[:16]
+}
+
+// branch writes the dirty blocks as a stream of their own, on top of what is stored of this machine's.
+func (m *Machine) branch(ctx context.Context, s Spec, y api.YieldConfig, dirty []capture.Range) error {
+	home, err := s.Config.OpenVault(ctx, y.Home, "")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	base, err := branchBase(ctx, home, m.capture.Position())
+	if err != nil {
+		return err
+	}
+	spec := vault.StreamSpec{ID: y.Branch, Epoch: s.Epoch, Machine: vault.Machine{UID: s.UID, Name: s.Machine}, Base: base}
+	if have, err := home.Stream(ctx, y.Branch); err == nil {
+		spec.Base = have.Base // an earlier attempt; since then the base may have been pruned to another position, but it holds this one
+	} else if !errors.Is(err, vault.ErrNoStream) {
+		return err
+	}
+	for i, d := range s.Disks {
+		spec.Disks = append(spec.Disks, vault.Disk{ID: d.Name, Size: m.lowers[i].Size()})
+	}
+	w, err := home.Writer(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	return m.writeBranch(ctx, w, y.Branch, dirty)
+}
+
+// branchBase is the last position that is surely under everything that is dirty.
+func branchBase(ctx context.Context, v *engines.OpenedVault, p capture.Position) (vault.Base, error) {
+	info, err := v.Stream(ctx, p.Stream)
+	if errors.Is(err, vault.ErrNoStream) {
+		return vault.Base{}, nil // nothing ever arrived: the branch holds all there is
+	}
+	if err != nil {
+		return vault.Base{}, err
+	}
+	seq := min(p.Stored, info.Seq)
+	for _, g := range info.Gaps {
+		if g.From <= seq && (g.To == 0 || seq < g.To) {
+			seq = g.From - 1
+		}
+	}
+	if seq == 0 {
+		return vault.Base{}, nil
+	}
+	return vault.Base{Kind: "stream", Stream: p.Stream, Seq: seq}, nil
+}
+
+// writeBranch appends the blocks, and one point after them.
+func (m *Machine) writeBranch(ctx context.Context, w *vault.Writer, name string, dirty []capture.Range) error {
+	var recs []journal.Record
+	var seq uint64
+	size := 0
+	now := time.Now().UTC()
+	flush := func() error {
+		if len(recs) == 0 {
+			return nil
+		}
+		_, err := w.Append(ctx, recs)
+		recs, size = nil, 0
+		return err
+	}
+	for _, r := range dirty {
+		for at := r.Off; at < r.Off+r.Len; at += letterGranule {
+			p := make([]byte, min(letterGranule, r.Off+r.Len-at))
+			if err := m.lowers[r.Disk].ReadAt(ctx, p, at); err != nil {
+				return fmt.Errorf("read disk %d: %w", r.Disk, err)
+			}
+			seq++
+			recs = append(recs, journal.Record{Seq: seq, Kind: journal.Write, Disk: r.Disk, Off: at, Len: int64(len(p)), Data: p, Time: now.UnixNano()})
+			if size += len(p); size >= branchBatch {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	seq++
+	recs = append(recs, journal.Record{Seq: seq, Kind: journal.Point, Time: now.UnixNano(),
+		Point: &journal.PointInfo{ID: name, At: now, Consistency: journal.Crash, Tag: "branch", Notes: "what was never shipped"}})
+	return flush()
+}
