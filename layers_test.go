@@ -22,7 +22,7 @@ var floors = map[string]int{
 	"store": 2, "objstore": 2, "wire": 2, "probe": 2, "notify": 2, "hostnet": 2, "cloud": 2, "pki": 2, "client": 2, "journal": 2,
 	"hypervisor": 2, "nbd": 2,
 	"capture": 3, "replication": 3, "vault": 3, "volume": 3,
-	"appliance": 4, "recovery": 4, "steward": 4,
+	"appliance": 4, "recovery": 4, "steward": 4, "engines": 4,
 	"controller": 5, "agent": 5,
 	"server": 6, "lab": 6, "sim": 6,
 	"cmd": 7,
