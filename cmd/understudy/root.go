@@ -30,10 +30,11 @@ type group struct {
 // groups lists every verb, in the order of the help.
 func groups(c *console) []group {
 	return []group{
-		{"run", "Run it:", []*cobra.Command{serverVerb(c), agentVerb(c), clusterVerb(c), statusVerb(c)}},
+		{"run", "Run it:", []*cobra.Command{serverVerb(c), agentVerb(c), clusterVerb(c), statusVerb(c), engineVerb(c)}},
 		{"say", "Say what there is, and see it:", []*cobra.Command{applyVerb(c), getVerb(c), describeVerb(c), watchVerb(c), deleteVerb(c), importVerb(c)}},
 		{"move", "Move:", []*cobra.Command{planVerb(c), failoverVerb(c), pauseVerb(c), resumeVerb(c), jobsVerb(c)}},
 		{"look", "Look after it:", []*cobra.Command{doctorVerb(c), eventsVerb(c), historyVerb(c), tokenVerb(c), auditVerb(c)}},
+		{"disks", "Disks:", []*cobra.Command{nbdVerb(c)}},
 		{"rehearse", "Rehearse:", []*cobra.Command{labVerb(c), armsimVerb(c)}},
 		{"self", "About this program:", []*cobra.Command{docsVerb(c), versionVerb(c)}},
 	}
