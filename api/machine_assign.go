@@ -95,8 +95,8 @@ type DrillResult struct {
 
 // PlanAssignment is the part of an Assignment that recovery plans have.
 type PlanAssignment struct {
-	// Operation that ran last.
-	Operation OperationKind `json:"operation"`
+	// Operation that was asked for last.
+	Operation Operation `json:"operation"`
 	// Direction it went.
 	Direction Direction `json:"direction"`
 }

@@ -95,7 +95,10 @@ func (c *Core) resolve(d driven, in intent) {
 }
 
 // advance takes the running job further: stores results and the next intents, and starts what is intended.
-func (c *Core) advance(d driven) {
+func (c *Core) advance(d driven) { c.advanceWith(d, false) }
+
+// advanceWith is advance; with answered the operator's request is taken away in the same transaction.
+func (c *Core) advanceWith(d driven, answered bool) {
 	s := d.base()
 	cur := c.job(s)
 	if cur == nil || cur.Status.Phase != api.Running || cur.Spec.PlanVersion > api.PlanVersion {
@@ -107,7 +110,7 @@ func (c *Core) advance(d driven) {
 	for _, r := range s.results {
 		changed = job.Record(next, r, epoch) || changed
 	}
-	w := change{job: next, outcomes: len(s.results)}
+	w := change{job: next, outcomes: len(s.results), answered: answered}
 	if changed {
 		w.assign = d.bind(next)
 	}

@@ -209,5 +209,7 @@ func (m *machine) show(c *Core, s api.MachineStatus) {
 		c.record(&m.subject, api.Info, "RPORestored", "the copy is as fresh as the policy wants it again")
 	}
 	m.told = now
-	c.writeStatus(&m.subject, encode(s))
+	if c.writeStatus(&m.subject, encode(s)) {
+		c.followers()
+	}
 }

@@ -78,6 +78,8 @@ func (c *Core) subject(ref api.Ref) driven {
 		d = g
 	case api.KindProtectedMachine:
 		d = newMachine(c, ref)
+	case api.KindRecoveryPlan:
+		d = newRecoveryPlan(c, ref)
 	default:
 		return nil
 	}
