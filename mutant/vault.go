@@ -7,11 +7,11 @@ const (
 	CollectPinned   Name = "vault-collect-pinned"    // the collector does not look at pins
 	CollectInFlight Name = "vault-collect-in-flight" // the collector does not make writers put again what it may have deleted
 	MergeAcross     Name = "vault-merge-across"      // compaction drops what retained points need
-	LostIsFailed    Name = "vault-lost-is-failed"    // an unknown outcome is taken for a failure
+	UnknownIsDone   Name = "vault-unknown-is-done"   // an unknown outcome is taken for success
 	PointInGap      Name = "vault-point-in-gap"      // points inside gaps are offered
 )
 
 // Vault lists the vault's defects.
 func Vault() []Name {
-	return []Name{BlindSwap, NoFence, CollectPinned, CollectInFlight, MergeAcross, LostIsFailed, PointInGap}
+	return []Name{BlindSwap, NoFence, CollectPinned, CollectInFlight, MergeAcross, UnknownIsDone, PointInGap}
 }

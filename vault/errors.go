@@ -70,10 +70,13 @@ func Damage(err error) bool {
 	return false
 }
 
-// referred turns "not found" into ErrMissing for an object that something refers to.
+// referred says what "not found" and "too short" mean of an object that something refers to.
 func referred(op, key string, err error) error {
 	if errors.Is(err, objstore.ErrNotFound) {
 		return &Error{Op: op, Object: key, Kind: ErrMissing, Cause: err}
+	}
+	if errors.Is(err, objstore.ErrRange) {
+		return damaged(key, journal.ErrTruncated, "%v", err)
 	}
 	return err
 }
