@@ -65,6 +65,9 @@ func decodeHeader(b []byte) (header, error) {
 	case le.Uint32(b[12:]) != Granule:
 		return header{}, &MapError{fmt.Sprintf("granule of %d bytes: want %d", le.Uint32(b[12:]), Granule)}
 	}
+	if flags := le.Uint32(b[24:]); flags&^flagPlace != 0 {
+		return header{}, &MapError{fmt.Sprintf("flags %#x: this program knows %#x", flags, flagPlace)}
+	}
 	h := header{size: int64(le.Uint64(b[16:])), inPlace: le.Uint32(b[24:])&flagPlace != 0, missing: int64(le.Uint64(b[64:]))}
 	if err := checkSize(h.size); err != nil {
 		return header{}, &MapError{err.Error()}
