@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -239,9 +240,9 @@ func TestALaneByTheClock(t *testing.T) {
 	s := newSite(t)
 	dir := fastDir(t)
 	synctest.Test(t, func(t *testing.T) {
-		away := false
+		var away atomic.Bool
 		s.vault.fail = func() (error, bool) {
-			if away {
+			if away.Load() {
 				return errors.New("away"), false
 			}
 			return nil, false
@@ -253,7 +254,9 @@ func TestALaneByTheClock(t *testing.T) {
 		must(t, err)
 		synctest.Wait()
 		me := &session{cancel: func(error) {}}
+		l.mu.Lock()
 		l.session = me
+		l.mu.Unlock()
 		take := func(seq uint64) {
 			b, err := checkBatch(flushes(t, seq, 1), s.info.Disks)
 			must(t, err)
@@ -276,7 +279,7 @@ func TestALaneByTheClock(t *testing.T) {
 		if _, st := position(); st != 2 || s.vault.appends.Load() != 1 {
 			t.Errorf("after 501 ms: stored %d in %d appends", st, s.vault.appends.Load())
 		}
-		away = true
+		away.Store(true)
 		take(3)
 		for range 60 {
 			time.Sleep(time.Second)
@@ -289,7 +292,7 @@ func TestALaneByTheClock(t *testing.T) {
 		if got := say(m.Conditions); !strings.HasPrefix(got, "ClockSkew Warning") || !strings.Contains(got, "VaultUnreachable Warning") {
 			t.Errorf("conditions %s", got)
 		}
-		away = false
+		away.Store(false)
 		time.Sleep(31 * time.Second)
 		if _, st := position(); st != 3 {
 			t.Errorf("stored %d after the vault came back", st)
