@@ -198,6 +198,7 @@ func TestFullFileSystemPausesWrites(t *testing.T) {
 func TestGuestAndHydration(t *testing.T) {
 	ctx, path := context.Background(), filepath.Join(t.TempDir(), "disk")
 	base := numbered(t, 16<<20)
+	base.slow = time.Millisecond
 	v := mustOpen(t, Config{Path: path, Base: base})
 	const guests = 4
 	want := append([]uint64(nil), base.tags...)

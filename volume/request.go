@@ -25,6 +25,10 @@ func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
 		return err
 	}
 	defer v.end()
+	if v.complete.Load() {
+		_, err := v.data.ReadAt(p, off)
+		return err
+	}
 	for len(p) > 0 {
 		g, end := span(off, int64(len(p)))
 		if v.present.get(g) {

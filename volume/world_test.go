@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -159,6 +160,7 @@ func tagOf(p []byte) (uint64, bool) {
 type memBase struct {
 	tags    []uint64
 	lacking []bool
+	slow    time.Duration // from reading to answering
 	t       *testing.T
 }
 
@@ -172,6 +174,7 @@ func (b *memBase) ReadAt(_ context.Context, p []byte, off int64) error {
 		}
 		fill(p[i:i+sector], b.tags[s])
 	}
+	time.Sleep(b.slow)
 	return nil
 }
 
