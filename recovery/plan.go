@@ -67,8 +67,7 @@ func (v View) Plan(o *api.Operation, next *api.MachineAssignment) []api.Step {
 		p.serve()
 		p.reconcile("", op == api.OpReprotect)
 	case api.OpShutdown:
-		p.lastPoint(&api.Operation{Operation: op, ShutdownSource: true})
-		p.start()
+		p.start(p.lastPoint(&api.Operation{Operation: op, ShutdownSource: true}))
 	default: // Pause, Resume, Resync, Start, Disable, CancelFailover
 		p.reconcile("", false)
 	}
