@@ -100,10 +100,28 @@ func (c *comparer) epochs(log Entries) ([]epoch, error) {
 		if e.Off < 0 || e.Len <= 0 || e.Off%512 != 0 || e.Len%512 != 0 || e.Off+e.Len > c.size {
 			return nil, fmt.Errorf("%v is not inside %d bytes", e, c.size)
 		}
-		last.items = append(last.items, item{off: e.Off, n: e.Len, sum: c.hash(e)})
-		last.fua = append(last.fua, e.FUA)
+		for _, part := range e.split() {
+			last.items = append(last.items, item{off: part.Off, n: part.Len, sum: c.hash(part)})
+			last.fua = append(last.fua, part.FUA)
+		}
 	}
 	return all, nil
+}
+
+// longest is what a client of NBD sends in one request, in bytes: longer ones come in parts.
+const longest = 32 << 20
+
+func (e Entry) split() (parts []Entry) {
+	for e.Len > longest {
+		part := e
+		part.Len = longest
+		if e.Data != nil {
+			part.Data, e.Data = e.Data[:longest], e.Data[longest:]
+		}
+		parts = append(parts, part)
+		e.Off, e.Len = e.Off+longest, e.Len-longest
+	}
+	return append(parts, e)
 }
 
 // align joins epochs of the capture so that there are as many as the witness has: QEMU sends flushes that it does not log (it

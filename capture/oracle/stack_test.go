@@ -23,6 +23,7 @@ type stack struct {
 	dir, socket string
 	size        int64
 	m           *disk.Machine
+	made        uint64 // the position at which the file system was whole
 
 	mu   sync.Mutex
 	recs []journal.Record
@@ -163,7 +164,7 @@ func openFile(t *testing.T, path string) *os.File {
 // the log.
 func (s *stack) fileSystem(t *testing.T, mkfs []string, load func(t *testing.T, dir string)) *os.File {
 	t.Helper()
-	tool(t, "qemu-storage-daemon", mkfs[0], "losetup", "mount", "umount")
+	tool(t, "qemu-storage-daemon", mkfs[0], "losetup", "blockdev", "mount", "umount")
 	log, fuse := s.blockLog(t), s.file(t, "fuse")
 	daemon := exec.Command("qemu-storage-daemon",
 		"--blockdev", "driver=nbd,node-name=n,discard=unmap,server.type=unix,server.path="+s.socket,
@@ -192,6 +193,8 @@ func (s *stack) fileSystem(t *testing.T, mkfs []string, load func(t *testing.T, 
 	detach := sync.OnceFunc(func() { run(t, "losetup", "--detach", loop) })
 	t.Cleanup(detach)
 	run(t, mkfs[0], append(mkfs[1:], loop)...)
+	run(t, "blockdev", "--flushbufs", loop)
+	s.made = s.m.Position().Captured
 	at := filepath.Join(s.dir, "mnt")
 	if err := os.Mkdir(at, 0o700); err != nil {
 		t.Fatal(err)
