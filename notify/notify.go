@@ -1,5 +1,5 @@
 // Package notify tells people and programs of events: by webhook (a POST of the event as
-// JSON) and by exec (a program that gets the event as JSON on standard input).
+// JSON), by exec (a program that gets the event as JSON on standard input) and by mail.
 //
 // Each receiver has a queue and a goroutine of its own, so that a slow one delays no
 // other, and nobody who reports an event ever waits.
@@ -7,6 +7,7 @@ package notify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,7 +33,9 @@ type Config struct {
 	// Exec names programs in Dir; exit status 0 is success.
 	Exec []string
 	Dir  string
-	// MinSeverity of events that are told; "" means all.
+	// Mail are the servers that each event is mailed by.
+	Mail []Mail
+	// MinSeverity of events that are told; "" means all. A Mail may have its own.
 	MinSeverity api.Severity
 	// Queue is how many events wait for one receiver; when it is full the oldest is dropped. Default 256.
 	Queue int
@@ -56,9 +60,11 @@ type Notifier struct {
 }
 
 type receiver struct {
-	name  string
-	queue chan []byte
-	try   func(ctx context.Context, event []byte) error
+	name    string
+	least   api.Severity
+	queue   chan []byte
+	dropped atomic.Int64 // events that it did not get since it last got one
+	try     func(ctx context.Context, event []byte, dropped int64) error
 }
 
 // New starts a notifier.
@@ -72,11 +78,14 @@ func New(cfg Config) *Notifier {
 	}
 	n := &Notifier{cfg: cfg}
 	for _, u := range cfg.Webhooks {
-		n.add("webhook "+hostOf(u), func(ctx context.Context, event []byte) error { return post(ctx, u, event) })
+		n.add("webhook "+hostOf(u), cfg.MinSeverity, func(ctx context.Context, event []byte, _ int64) error { return post(ctx, u, event) })
 	}
 	for _, e := range cfg.Exec {
 		path := filepath.Join(cfg.Dir, filepath.Base(e))
-		n.add("exec "+e, func(ctx context.Context, event []byte) error { return run(ctx, path, event) })
+		n.add("exec "+e, cfg.MinSeverity, func(ctx context.Context, event []byte, _ int64) error { return run(ctx, path, event) })
+	}
+	for _, m := range cfg.Mail {
+		n.add("mail "+m.Server, cmp.Or(m.MinSeverity, cfg.MinSeverity), m.send)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
@@ -102,17 +111,14 @@ func setDefault[T comparable](p *T, v T) {
 	}
 }
 
-func (n *Notifier) add(name string, try func(context.Context, []byte) error) {
-	n.receivers = append(n.receivers, &receiver{name, make(chan []byte, n.cfg.Queue), try})
+func (n *Notifier) add(name string, least api.Severity, try func(context.Context, []byte, int64) error) {
+	n.receivers = append(n.receivers, &receiver{name: name, least: least, queue: make(chan []byte, n.cfg.Queue), try: try})
 }
 
 var rank = map[api.Severity]int{api.Info: 0, api.Warning: 1, api.Critical: 2}
 
 // Tell queues an event for every receiver. It never waits. After Close it does nothing.
 func (n *Notifier) Tell(e api.Event) {
-	if rank[e.Severity] < rank[n.cfg.MinSeverity] {
-		return
-	}
 	doc, err := json.Marshal(e)
 	if err != nil {
 		slog.Error("encode an event", "err", err)
@@ -124,7 +130,9 @@ func (n *Notifier) Tell(e api.Event) {
 		return
 	}
 	for _, r := range n.receivers {
-		n.enqueue(r, doc)
+		if rank[e.Severity] >= rank[r.least] {
+			n.enqueue(r, doc)
+		}
 	}
 }
 
@@ -138,6 +146,7 @@ func (n *Notifier) enqueue(r *receiver, doc []byte) {
 		}
 		select {
 		case <-r.queue:
+			r.dropped.Add(1)
 			n.cfg.Dropped(r.name, "queue full")
 		default:
 		}
@@ -159,12 +168,18 @@ func (n *Notifier) deliver(ctx context.Context, r *receiver, doc []byte) {
 	pause := n.cfg.Pause
 	for try := 1; ; try++ {
 		bounded, cancel := context.WithTimeout(ctx, n.cfg.Timeout)
-		err := r.try(bounded, doc)
+		dropped := r.dropped.Load()
+		err := r.try(bounded, doc, dropped)
 		cancel()
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
+			r.dropped.Add(-dropped)
+			return
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		if try == n.cfg.Tries {
+			r.dropped.Add(1)
 			slog.Warn("notification dropped", "receiver", r.name, "tries", try, "err", err)
 			n.cfg.Dropped(r.name, err.Error())
 			return

@@ -19,6 +19,7 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/lead"
+	"github.com/understudy-ha/understudy/notify"
 )
 
 // Config of one controller: server.yaml in its directory, under the flags.
@@ -115,6 +116,8 @@ type NotifyConfig struct {
 	Webhooks []string `json:"webhooks,omitempty"`
 	// Exec names programs in HooksDir that get each event as JSON on standard input.
 	Exec []string `json:"exec,omitempty"`
+	// Mail are servers that mail each event to people. File names are relative to the directory.
+	Mail []notify.Mail `json:"mail,omitempty"`
 	// MinSeverity is Info, Warning (default) or Critical.
 	MinSeverity api.Severity `json:"minSeverity,omitempty"`
 }
@@ -192,6 +195,9 @@ func (c *Config) Default(dir string) {
 	set(&c.Audit.Keep, 16)
 	set(&c.HooksDir, filepath.Join(dir, "hooks"))
 	set(&c.Notify.MinSeverity, api.Warning)
+	for i := range c.Notify.Mail {
+		c.Notify.Mail[i].Default(dir)
+	}
 	set(&c.LogLevel, "info")
 }
 
@@ -253,6 +259,9 @@ func (c Config) Validate() error {
 	}
 	if !slices.Contains([]api.Severity{api.Info, api.Warning, api.Critical}, c.Notify.MinSeverity) {
 		bad.Add("notify.minSeverity", string(c.Notify.MinSeverity), "Info, Warning or Critical")
+	}
+	for i, m := range c.Notify.Mail {
+		m.Validate(fmt.Sprintf("notify.mail[%d]", i), &bad)
 	}
 	for i, e := range c.Notify.Exec {
 		if strings.ContainsAny(e, "/\x00") || strings.HasPrefix(e, ".") || e == "" {

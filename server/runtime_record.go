@@ -23,7 +23,7 @@ type recorder struct {
 func newRecorder(s *Server) *recorder {
 	n := s.cfg.Notify
 	return &recorder{s: s, queue: make(chan api.Event, recordQueue), notify: notify.New(notify.Config{Webhooks: n.Webhooks, Exec: n.Exec,
-		Dir: s.cfg.HooksDir, MinSeverity: n.MinSeverity, Dropped: func(string, string) { s.metrics.dropped.WithLabelValues("notifications").Inc() }})}
+		Dir: s.cfg.HooksDir, Mail: n.Mail, MinSeverity: n.MinSeverity, Dropped: func(string, string) { s.metrics.dropped.WithLabelValues("notifications").Inc() }})}
 }
 
 // record is called by the loop and does not wait.
