@@ -158,8 +158,14 @@ func (c *Core) busy() bool {
 		return true
 	}
 	for _, d := range c.order {
-		if s := d.base(); s.writing || len(s.runs) > 0 {
+		s := d.base()
+		if s.writing {
 			return true
+		}
+		for _, r := range s.runs {
+			if !r.waits() {
+				return true
+			}
 		}
 	}
 	return false

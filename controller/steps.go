@@ -42,6 +42,9 @@ func (s *subject) newRun(st api.Step, now clock.Instant) *run {
 // executing tells whether something of the run is under way outside.
 func (r *run) executing() bool { return r.attempt != 0 || r.push != 0 }
 
+// waits tells whether the run only waits for others to get somewhere: a successor may do that just as well.
+func (r *run) waits() bool { return r.awaiting || r.request || r.step.Kind == api.StepManual }
+
 // heldLocks are the locks of steps still under way for jobs that have ended; with all, those of the present job too.
 func (s *subject) heldLocks(all bool) map[string]bool {
 	held := map[string]bool{}
