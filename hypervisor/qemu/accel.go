@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// accelFile remembers in the driver's directory what accelerates here.
+// accelFile remembers what accelerates here.
 const accelFile = ".acceleration.json"
 
 // probeLimit is how long a kernel may take to boot under kvm. It takes a second where kvm works.
@@ -42,7 +42,7 @@ func (d *Driver) Acceleration(ctx context.Context) (Acceleration, error) {
 	if d.accel.Use != "" {
 		return d.accel, nil
 	}
-	f, err := lock(ctx, filepath.Join(d.cfg.Dir, accelFile+".lock"))
+	f, err := lock(ctx, filepath.Join(d.cfg.Memory, accelFile+".lock"))
 	if err != nil {
 		return Acceleration{}, err
 	}
@@ -56,7 +56,7 @@ func (d *Driver) findAcceleration(ctx context.Context) (Acceleration, error) {
 	if kernel == "" {
 		kernel = newestKernel("/boot")
 	}
-	path := filepath.Join(d.cfg.Dir, accelFile)
+	path := filepath.Join(d.cfg.Memory, accelFile)
 	seen := d.surroundings(kernel)
 	var known Acceleration
 	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &known) == nil && known.Seen == seen && known.Use != "" {
@@ -92,7 +92,7 @@ func (d *Driver) tryKVM(ctx context.Context, kernel string) (Acceleration, error
 
 // boot a kernel with an initramfs that says so and turns the power off.
 func (d *Driver) boot(ctx context.Context, accel, kernel string, limit time.Duration) error {
-	initrd := filepath.Join(d.cfg.Dir, ".probe.cpio")
+	initrd := filepath.Join(d.cfg.Memory, ".probe.cpio")
 	if err := replaceFile(initrd, probeInitramfs()); err != nil {
 		return err
 	}

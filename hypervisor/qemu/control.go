@@ -95,8 +95,8 @@ func (d *Driver) command(ctx context.Context, name, command string, arguments, o
 	if err != nil {
 		return err
 	}
-	p.close()
-	return monitor(ctx, d.dir(name), func(l *line) error { return l.ask(command, arguments, out) })
+	defer p.close()
+	return p.reach(ctx, d.dir(name), func(l *line) error { return l.ask(command, arguments, out) })
 }
 
 // Screenshot of a machine.
@@ -165,7 +165,7 @@ func (d *Driver) status(ctx context.Context, name string) (hypervisor.Status, er
 	}
 	defer p.close()
 	s := hypervisor.Status{PID: p.pid, Started: p.started, Accelerator: p.accelerator()}
-	err = monitor(ctx, d.dir(name), func(l *line) error {
+	err = p.reach(ctx, d.dir(name), func(l *line) error {
 		s.State, s.Reason, err = ask(l)
 		return err
 	})

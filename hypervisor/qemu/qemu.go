@@ -27,8 +27,10 @@ type Config struct {
 	Dir string
 	// Binary is QEMU's program; "" for qemu-system-x86_64.
 	Binary string
-	// Accelerator is kvm, tcg or auto. "" and auto boot a kernel once to see whether kvm works, and remember the answer in Dir.
+	// Accelerator is kvm, tcg or auto. "" and auto boot a kernel once to see whether kvm works, and remember the answer.
 	Accelerator string
+	// Memory is the directory where that answer is kept, which all drivers of a host may share; "" for Dir.
+	Memory string
 	// ProbeKernel is what auto boots; "" for the newest kernel in /boot. Where there is none, auto is tcg.
 	ProbeKernel string
 }
@@ -63,8 +65,13 @@ func Open(cfg Config) (*Driver, error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, err
+	if cfg.Memory == "" {
+		cfg.Memory = cfg.Dir
+	}
+	for _, dir := range []string{cfg.Dir, cfg.Memory} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	return &Driver{cfg: cfg}, nil
 }
@@ -131,6 +138,7 @@ func (d *Driver) Remove(ctx context.Context, name string) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	d.strike(name)
 	return fail("remove", name, d.locked(ctx, name, func() error {
 		if err := killIn(ctx, dir); err != nil {
 			return err
@@ -160,12 +168,19 @@ const killGrace = 30 * time.Second
 
 // Kill a machine's process.
 func (d *Driver) Kill(ctx context.Context, name string) error {
-	return fail("kill", name, d.locked(ctx, name, func() error {
-		if _, err := d.definition(name); err != nil {
-			return err
-		}
-		return killIn(ctx, d.dir(name))
-	}))
+	if _, err := d.definition(name); err != nil {
+		return fail("kill", name, err)
+	}
+	d.strike(name)
+	return fail("kill", name, d.locked(ctx, name, func() error { return killIn(ctx, d.dir(name)) }))
+}
+
+// strike kills a process that is there, without waiting for one who changes the machine: a graceful stop may take minutes.
+func (d *Driver) strike(name string) {
+	if p, err := find(d.dir(name)); err == nil && p != nil {
+		_ = p.kill()
+		p.close()
+	}
 }
 
 func killIn(ctx context.Context, dir string) error {
@@ -180,5 +195,8 @@ func killIn(ctx context.Context, dir string) error {
 	if !p.wait(killGrace) {
 		return fmt.Errorf("process %d does not end after SIGKILL", p.pid)
 	}
-	return os.Remove(filepath.Join(dir, pidFile))
+	if err := os.Remove(filepath.Join(dir, pidFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // qmpTimeout bounds one conversation with a machine's monitor where the caller sets no earlier end.
@@ -106,6 +108,20 @@ func monitor(ctx context.Context, dir string, talk func(*line) error) error {
 		return err
 	}
 	return talk(l)
+}
+
+// birth is how long a QEMU may be alive before its monitor listens.
+const birth = 20 * time.Second
+
+// reach the monitor of a process that may just have been born.
+func (p *process) reach(ctx context.Context, dir string, talk func(*line) error) error {
+	for end := time.Now().Add(birth); ; {
+		err := monitor(ctx, dir, talk)
+		unborn := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED)
+		if !unborn || time.Now().After(end) || ctx.Err() != nil || p.wait(lockEvery) {
+			return err
+		}
+	}
 }
 
 // isGone tells whether the conversation ended because the other side did.

@@ -36,8 +36,12 @@ func (d *Driver) start(ctx context.Context, m hypervisor.Machine) error {
 		return err
 	}
 	if p != nil {
-		defer p.close()
-		return d.adopt(m)
+		err := d.adopt(ctx, p, m)
+		gone := p.wait(0)
+		p.close()
+		if !gone {
+			return err
+		}
 	}
 	accel, err := d.Acceleration(ctx)
 	if err != nil {
@@ -49,9 +53,9 @@ func (d *Driver) start(ctx context.Context, m hypervisor.Machine) error {
 	return d.launch(ctx, m, accel.Use)
 }
 
-// adopt accepts a running machine if it is what is wanted. The definition on disk is that of the running one: it is
-// written before a start, never while the machine runs.
-func (d *Driver) adopt(m hypervisor.Machine) error {
+// adopt accepts a running machine if it is what is wanted, and waits until it is up if another process has just started it. The
+// definition on disk is that of the running one: it is written before a start, never while the machine runs.
+func (d *Driver) adopt(ctx context.Context, p *process, m hypervisor.Machine) error {
 	running, err := d.definition(m.Name)
 	if err != nil {
 		return err
@@ -59,7 +63,7 @@ func (d *Driver) adopt(m hypervisor.Machine) error {
 	if diff := running.Diff(m); diff != "" {
 		return &hypervisor.Error{Op: "start", Machine: m.Name, Err: hypervisor.ErrDifferent, Hint: "it differs in " + diff + "; stop it first"}
 	}
-	return nil
+	return p.reach(ctx, d.dir(m.Name), func(l *line) error { return l.ask("query-status", nil, nil) })
 }
 
 // prepare writes what QEMU will find in the machine's directory.
