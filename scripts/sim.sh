@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Simulates the control plane: clean seeds with the coverage table, then the planted defects.
+# Simulates the control plane and the vault: clean seeds with the coverage table, then the planted defects.
 # usage: sim.sh SEEDS
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,3 +8,5 @@ go build -o bin/simulate ./cmd/simulate
 go build -tags mutants -o bin/simulate-mutants ./cmd/simulate
 bin/simulate -seeds "$seeds"
 bin/simulate-mutants -mutants -seeds 1000 # stops at the first that finds it
+go test -count=1 -timeout 0 ./vault -run '^TestSimulation$' -v -vaultseeds "$seeds"
+go test -count=1 -timeout 0 -tags mutants ./vault -run '^TestEveryPlantedDefectIsFound$' -v

@@ -36,7 +36,7 @@ type placed struct {
 func newCache(dir string, size int64) (*cache, error) {
 	c := &cache{size: max(size, 1<<20), where: map[blockID]place{}}
 	if dir == "" {
-		c.ring = make(inMemory, c.size)
+		c.ring = &inMemory{}
 		return c, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -98,9 +98,16 @@ func (c *cache) evict(from, to int64) {
 
 func (c *cache) close() error { return c.ring.Close() }
 
-// inMemory is a ring in memory.
-type inMemory []byte
+// inMemory is a ring in memory, which takes as much as was ever written to it.
+type inMemory struct{ b []byte }
 
-func (m inMemory) ReadAt(p []byte, off int64) (int, error)  { return copy(p, m[off:]), nil }
-func (m inMemory) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }
-func (m inMemory) Close() error                             { return nil }
+func (m *inMemory) ReadAt(p []byte, off int64) (int, error) { return copy(p, m.b[off:]), nil }
+
+func (m *inMemory) WriteAt(p []byte, off int64) (int, error) {
+	if end := int(off) + len(p); end > len(m.b) {
+		m.b = append(m.b, make([]byte, end-len(m.b))...)
+	}
+	return copy(m.b[off:], p), nil
+}
+
+func (m *inMemory) Close() error { return nil }

@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("vaultseeds", 200, "how many seeds of the vault's simulation to play")
+	simSeeds = flag.Int("vaultseeds", simDefault, "how many seeds of the vault's simulation to play")
 	simSeed  = flag.Uint64("vaultseed", 0, "play this one seed")
 )
 

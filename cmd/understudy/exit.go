@@ -66,7 +66,7 @@ func exitCode(err error) int {
 	case errors.Is(err, fs.ErrNotExist):
 		return exitInvalid // a file that was named
 	}
-	return exitFailed
+	return vaultCode(err)
 }
 
 func refusalCode(c api.Code) int {

@@ -34,7 +34,7 @@ func groups(c *console) []group {
 		{"say", "Say what there is, and see it:", []*cobra.Command{applyVerb(c), getVerb(c), describeVerb(c), watchVerb(c), deleteVerb(c), importVerb(c)}},
 		{"move", "Move:", []*cobra.Command{planVerb(c), failoverVerb(c), pauseVerb(c), resumeVerb(c), jobsVerb(c)}},
 		{"look", "Look after it:", []*cobra.Command{doctorVerb(c), eventsVerb(c), historyVerb(c), tokenVerb(c), auditVerb(c)}},
-		{"disks", "Disks:", []*cobra.Command{nbdVerb(c)}},
+		{"disks", "Disks:", []*cobra.Command{nbdVerb(c), vaultVerb(c)}},
 		{"rehearse", "Rehearse:", []*cobra.Command{labVerb(c), armsimVerb(c)}},
 		{"self", "About this program:", []*cobra.Command{docsVerb(c), versionVerb(c)}},
 	}
