@@ -135,7 +135,7 @@ func (p *planner) lastPoint(o *api.Operation) string {
 func (p *planner) choose(id, what string, r *api.MachineRun, needs ...string) string {
 	c := &api.ChooseStep{Stream: r.Stream, Choice: r.Choice, For: what}
 	if v := p.vaultNamed(r.Vault); v != nil {
-		c.Vault = v.Access(true)
+		c.Vault = v.Access(false) // its index is no secret
 	}
 	return p.add(api.Step{ID: id, Kind: api.StepChoose, Choose: c}, time.Second, chooseWait, needs...)
 }

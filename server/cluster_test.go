@@ -155,6 +155,9 @@ type fakeAgent struct {
 	state map[string]api.Section // by lead.SectionKey
 	token api.Token
 	work  sync.WaitGroup
+	// secrets that came with pushes; says, if set, is what engines tell of themselves once they were told a section.
+	secrets map[string]map[string]string
+	says    func(api.Section) *api.EngineState
 }
 
 func startAgent(tr *trio, node string) *fakeAgent {
@@ -253,12 +256,26 @@ func (a *fakeAgent) session(ctx context.Context, conn *grpc.ClientConn) error {
 			return err
 		}
 		a.mu.Lock()
+		var report []api.SectionStatus
 		for _, s := range sections {
 			a.state[lead.SectionKey(s.Engine, s.Owner)] = s
+		}
+		for _, s := range a.state {
+			if a.says != nil {
+				t := api.Token{ClusterID: p.Token.ClusterId, Epoch: p.Token.Epoch, Generation: s.Generation}
+				report = append(report, api.SectionStatus{Engine: s.Engine, Owner: s.Owner, Applied: t, State: a.says(s)})
+			}
+		}
+		if len(p.Secrets) > 0 {
+			_ = json.Unmarshal(p.Secrets, &a.secrets)
 		}
 		a.token = api.Token{ClusterID: p.Token.ClusterId, Epoch: p.Token.Epoch, Generation: p.Token.Generation}
 		a.mu.Unlock()
 		say(&wire.FromAgent{M: &wire.FromAgent_Applied{Applied: &wire.Applied{Push: p.Id, Code: "ok"}}})
+		if report != nil {
+			doc, _ := json.Marshal(report)
+			say(&wire.FromAgent{M: &wire.FromAgent_Report{Report: &wire.Report{Sections: doc}}})
+		}
 	}
 }
 

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-
-	"filippo.io/age"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/cloud"
@@ -23,20 +20,12 @@ type PointReader func(ctx context.Context, access api.VaultAccess, secrets map[s
 
 // readPoints reads them from the vault's own index.
 func readPoints(ctx context.Context, a api.VaultAccess, secrets map[string]map[string]string, stream string) (points []api.RecoveryPoint, err error) {
-	o := vault.Options{}
-	if a.KeyRef != "" {
-		id, err := age.ParseX25519Identity(strings.TrimSpace(secrets[a.KeyRef]["identity"]))
-		if err != nil {
-			return nil, fmt.Errorf("vault %s: secret %s: identity: %w", a.Name, a.KeyRef, err)
-		}
-		o.Identity = id
-	}
 	st, err := open.Store(ctx, a.URL, secrets[a.CredentialsRef])
 	if err != nil {
 		return nil, fmt.Errorf("vault %s: %w", a.Name, err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	v, err := vault.Open(ctx, st, o)
+	v, err := vault.Open(ctx, st, vault.Options{}) // the index is no secret
 	if err != nil {
 		return nil, fmt.Errorf("vault %s: %w", a.Name, err)
 	}
@@ -57,10 +46,7 @@ func readPoints(ctx context.Context, a api.VaultAccess, secrets map[string]map[s
 // points asks the vault, with the secrets of the tenant.
 func (s *Server) points(ctx context.Context, tenant string, a api.VaultAccess, stream string) ([]api.RecoveryPoint, error) {
 	secrets := map[string]map[string]string{}
-	for _, name := range []string{a.CredentialsRef, a.KeyRef} {
-		if name == "" {
-			continue
-		}
+	if name := a.CredentialsRef; name != "" {
 		data, err := s.resources.openSecret(ctx, tenant, name)
 		if err != nil {
 			return nil, err
@@ -114,7 +100,7 @@ func (s *Server) getPoints(c *call) error {
 	if err != nil {
 		return err
 	}
-	points, err := s.points(c.r.Context(), m.Metadata.Tenant, v.(*api.Vault).Access(true), list.Stream)
+	points, err := s.points(c.r.Context(), m.Metadata.Tenant, v.(*api.Vault).Access(false), list.Stream)
 	if err != nil {
 		return api.Errorf(api.CodeUnavailable, "the points of %s cannot be read: %v", m.Ref(), err)
 	}
