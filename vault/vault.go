@@ -52,7 +52,7 @@ type Tuning struct {
 	CheckpointRaw  int64         // or stored bytes of them; default 128 MiB
 	MaxLayers      int           // layers over any kept position; default 8
 	PartBytes      int64         // stored bytes of a layer's part; default 16 MiB
-	PartExtents    int           // extents of a layer's part; default 16384
+	PartExtents    int           // extents of a layer's part; default 8192
 	Parallel       int           // requests at a time of one call; default 16
 	PinFor         time.Duration // a pin that nobody renews lasts so long; default 1 h
 	Quiet          bool          // views do not renew pins by themselves
@@ -65,7 +65,7 @@ func (t *Tuning) defaults() {
 	set(&t.CheckpointRaw, 128<<20)
 	set(&t.MaxLayers, 8)
 	set(&t.PartBytes, 16<<20)
-	set(&t.PartExtents, 16384)
+	set(&t.PartExtents, 8192)
 	set(&t.Parallel, 16)
 	set(&t.PinFor, time.Hour)
 }
