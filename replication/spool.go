@@ -67,7 +67,7 @@ func openSpool(dir string, room *budget, rotate int64, see func(*frame)) (*spool
 		return nil, os.RemoveAll(dir)
 	}
 	// A crash of the process left the newest file in the page cache only.
-	return s, errors.Join(s.newest().f.Sync(), syncDir(dir))
+	return s, errors.Join(fsync(s.newest().f), syncDir(dir))
 }
 
 // load adds a file; torn says that nothing after it counts.
@@ -102,7 +102,7 @@ func (s *spool) load(path string, see func(*frame)) (torn bool, err error) {
 	if err != nil || end == f.size {
 		return false, err
 	}
-	return true, errors.Join(f.f.Truncate(f.size), f.f.Sync())
+	return true, errors.Join(f.f.Truncate(f.size), fsync(f.f))
 }
 
 // begin starts a file. The caller has the lock, or is alone.
@@ -171,7 +171,7 @@ func (s *spool) write(batch []byte, last uint64, arrived time.Time) error {
 
 // turn syncs the newest file for good and begins the next.
 func (s *spool) turn(f *spoolFile) (*spoolFile, error) {
-	if err := f.f.Sync(); err != nil {
+	if err := fsync(f.f); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -187,7 +187,7 @@ func (s *spool) sync() error {
 	s.mu.Lock()
 	f := s.newest()
 	s.mu.Unlock()
-	if err := f.f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) { // closed: it is stored
+	if err := fsync(f.f); err != nil && !errors.Is(err, os.ErrClosed) { // closed: it is stored
 		return err
 	}
 	return nil

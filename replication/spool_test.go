@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,11 +141,11 @@ func reopened(t *testing.T, dir string, n, cut int, damage bool) {
 		}
 		return
 	}
-	b := flushes(t, last+1, 1)
+	b := flushes(t, last+1, 2) // as long as what was cut off: nothing behind it may come back
 	room.take(int64(frameHead + len(b)))
-	must(t, sp.append(b, last+1, time.Now()))
+	must(t, sp.append(b, last+2, time.Now()))
 	must(t, errors.Join(sp.sync(), sp.close()))
-	want := last + 1
+	want := last + 2
 	last = 0
 	sp, err = openSpool(dir, room, 700, see)
 	must(t, err)
@@ -204,4 +207,69 @@ func FuzzSpoolFile(f *testing.F) {
 			t.Fatalf("%d bytes became %d others (%v)", len(b), len(kept), err)
 		}
 	})
+}
+
+// TestAPowerCutKeepsWhatWasAnswered opens what a power cut would leave: files as long as they were when they were synced last.
+func TestAPowerCutKeepsWhatWasAnswered(t *testing.T) {
+	dir := fastDir(t)
+	var mu sync.Mutex
+	durable := map[string]int64{}
+	fsync = func(f *os.File) error {
+		info, err := f.Stat()
+		err = errors.Join(err, f.Sync())
+		if err == nil && !info.IsDir() && strings.HasPrefix(f.Name(), dir) {
+			mu.Lock()
+			durable[f.Name()] = max(durable[f.Name()], info.Size())
+			mu.Unlock()
+		}
+		return err
+	}
+	t.Cleanup(func() { fsync = (*os.File).Sync })
+	s := newSite(t)
+	var away atomic.Bool
+	s.vault.fail = func() (error, bool) {
+		if away.Load() {
+			return errors.New("away"), false
+		}
+		return nil, false
+	}
+	cfg := s.serverConfig(dir)
+	cfg.RotateBytes = 8 << 10
+	_, at, stop := serve(t, cfg, "")
+	src := newFakeSource(64, 10000)
+	snd := send(t, s.senderConfig(src, at))
+	src.write(1)
+	eventually(t, "quiet", src.quiet)
+	away.Store(true)
+	last := uint64(0)
+	for range 60 {
+		for range 20 {
+			src.write(1)
+		}
+		time.Sleep(rand.N(3 * time.Millisecond))
+		answered := snd.Status().Spooled
+		clone := filepath.Join(fastDir(t), s.info.Stream)
+		must(t, os.Mkdir(clone, 0o700))
+		mu.Lock()
+		for name, size := range durable {
+			b, err := os.ReadFile(name)
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(clone, filepath.Base(name)), b[:size], 0o600))
+		}
+		mu.Unlock()
+		sp, err := openSpool(clone, newBudget(clone, 1<<30, 0), 8<<10, func(*frame) {})
+		must(t, err)
+		if _, last = sp.span(); last < answered {
+			t.Fatalf("%d was answered, the spool ends at %d", answered, last)
+		}
+		must(t, sp.close())
+	}
+	if last < 100 {
+		t.Errorf("only %d records were spooled", last)
+	}
+	must(t, snd.Close())
+	stop() // nothing syncs any more
 }

@@ -31,6 +31,9 @@ type frame struct {
 	bytes       int
 }
 
+// fsync makes a file or directory durable. The power cut's test listens in.
+var fsync = (*os.File).Sync
+
 func fileName(number uint64) string { return fmt.Sprintf("%016x%s", number, spoolSuffix) }
 
 func fileNumber(name string) (uint64, bool) {
@@ -52,7 +55,7 @@ func createFile(dir string, h *fileHeader) (*spoolFile, error) {
 	}
 	_, err = f.WriteAt(head, 0)
 	if err == nil {
-		err = f.Sync()
+		err = fsync(f)
 	}
 	if err == nil {
 		err = syncDir(dir)
@@ -143,5 +146,5 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(fsync(d), d.Close())
 }
