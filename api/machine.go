@@ -20,10 +20,12 @@ type MachineSpec struct {
 	Disks []MachineDisk `json:"disks"`
 	// VM is how the hypervisor runs it, at either site. Without it, something else runs the machine and attaches to the served disks.
 	VM *VirtualMachine `json:"vm,omitempty"`
-	// Policy names the ReplicationPolicy, ProcessServer the ProcessServer (of the source's site), Vault the Vault (of the recovery's site).
-	Policy        string `json:"policy"`
+	// Policy names the ReplicationPolicy (same tenant).
+	Policy string `json:"policy"`
+	// ProcessServer names one of the source's site with role Protection; another one may take over at any time.
 	ProcessServer string `json:"processServer"`
-	Vault         string `json:"vault"`
+	// Vault names the Vault of the recovery's site that keeps the machine.
+	Vault string `json:"vault"`
 	// Recovery is where it runs when its site is gone.
 	Recovery MachineRecovery `json:"recovery"`
 	// Failback is what the way back needs; without it there is no Reprotect.
@@ -49,27 +51,32 @@ const (
 
 // MachineSource is where a machine runs in peace.
 type MachineSource struct {
-	// Site, Fabric and Node of the same tenant; the node is one of the fabric's, which is of the site.
-	Site   string `json:"site"`
+	// Site (same tenant) that the machine is protected from.
+	Site string `json:"site"`
+	// Fabric of the site.
 	Fabric string `json:"fabric"`
-	Node   string `json:"node"`
+	// Node of the fabric that serves the disks and runs the machine.
+	Node string `json:"node"`
 	// Listen is where the disks are served by NBD, each under its name: "unix:/path" or "tcp:host:port". Default: the engine's own socket.
 	Listen string `json:"listen,omitempty"`
 }
 
 // MachineRecovery is where a machine runs when its site is gone.
 type MachineRecovery struct {
-	// Site, Fabric and Node of the same tenant.
-	Site   string `json:"site"`
+	// Site (same tenant), another one than the source's.
+	Site string `json:"site"`
+	// Fabric of the site.
 	Fabric string `json:"fabric"`
-	Node   string `json:"node"`
+	// Node of the fabric that runs drills and, after a failover, the machine.
+	Node string `json:"node"`
 	// NICs replace those of vm there, if given.
 	NICs []VirtualNIC `json:"nics,omitempty"`
 	// TestNetwork replaces them in drills. Default: none of the cards has a cable. Only user, isolated and none: a drill
 	// must not meet the machine it rehearses.
 	TestNetwork []VirtualNIC `json:"testNetwork,omitempty"`
-	// Check and TestCheck tell when the service answers there and in a drill. Without one a started VM is taken as enough.
-	Check     *ServiceCheck `json:"check,omitempty"`
+	// Check tells when the service answers there. Without one a started VM is taken as enough.
+	Check *ServiceCheck `json:"check,omitempty"`
+	// TestCheck is the same for drills.
 	TestCheck *ServiceCheck `json:"testCheck,omitempty"`
 	// Listen as at the source.
 	Listen string `json:"listen,omitempty"`
@@ -81,8 +88,9 @@ type MachineRecovery struct {
 
 // MachineFailback is what the way back needs.
 type MachineFailback struct {
-	// Vault (same tenant) of the source's site, and a ProcessServer of the recovery's site with role Reprotection.
-	Vault         string `json:"vault"`
+	// Vault (same tenant) of the source's site.
+	Vault string `json:"vault"`
+	// ProcessServer (same tenant) of the recovery's site with role Reprotection.
 	ProcessServer string `json:"processServer"`
 }
 

@@ -128,19 +128,19 @@ func (c *Core) renews(a *agent) []string {
 		return nil
 	}
 	for _, d := range c.order {
-		if d.renews(c, a) {
-			out = append(out, d.base().ref.String())
-		}
+		out = append(out, d.renews(c, a)...)
 	}
 	return out
 }
 
-func (g *group) renews(c *Core, a *agent) bool {
+func (g *group) renews(c *Core, a *agent) []string {
 	if g.spec == nil || g.assign == nil || !c.byLease(g) {
-		return false
+		return nil
 	}
-	m := g.member(g.assign.Active)
-	return m != nil && m.Node != "" && g.nodeName(m.Node) == a.name
+	if m := g.member(g.assign.Active); m == nil || m.Node == "" || g.nodeName(m.Node) != a.name {
+		return nil
+	}
+	return []string{g.ref.String()}
 }
 
 // byLease tells whether the group's effects are held by its members under a grant.

@@ -120,7 +120,7 @@ func (m *machine) site(l api.Location) string {
 
 // astray lists what nodes are known to have otherwise than they should.
 func (m *machine) astray(v recovery.View) []string {
-	if m.assign == nil || m.assign.Machine == nil || m.assign.Machine.UID != m.spec.Spec.UID || v.Vault == nil || v.ProcessServer == nil || v.Policy == nil {
+	if m.assign == nil || m.assign.Machine == nil || m.assign.Machine.UID != m.spec.Spec.UID {
 		return nil
 	}
 	var out []string
@@ -178,10 +178,10 @@ func (m *machine) bind(j *api.Job) *api.Assignment {
 	return m.view().Bind(j)
 }
 
-// renews tells whether the agent runs the machine, and by the newest word.
-func (m *machine) renews(c *Core, a *agent) bool {
+// renews lists what the agent runs of the machine, by the newest word.
+func (m *machine) renews(c *Core, a *agent) []string {
 	if m.spec == nil || m.assign == nil || m.assign.Machine == nil || m.assign.Machine.UID != m.spec.Spec.UID {
-		return false
+		return nil
 	}
 	am := m.assign.Machine
 	node, engine := m.spec.Spec.Source.Node, api.EngineProtect
@@ -191,8 +191,18 @@ func (m *machine) renews(c *Core, a *agent) bool {
 	if am.Run != nil {
 		engine = api.EngineSite
 	}
-	has := a.sections[lead.SectionKey(engine, recovery.Owner(m.ref))]
-	return a.name == m.nodeName(node) && has.Applied.ClusterID == c.cfg.ClusterID && has.Applied.Generation == am.Epoch
+	var out []string
+	holds := func(node, engine, owner string, generation int64) {
+		has := a.sections[lead.SectionKey(engine, owner)]
+		if a.name == m.nodeName(node) && has.Applied.ClusterID == c.cfg.ClusterID && has.Applied.Generation == generation {
+			out = append(out, owner)
+		}
+	}
+	holds(node, engine, recovery.Owner(m.ref), am.Epoch)
+	if d := am.Drill; d != nil && d.Cleanup == nil {
+		holds(m.spec.Spec.Recovery.Node, api.EngineSite, recovery.DrillOwner(m.ref), d.Generation)
+	}
+	return out
 }
 
 // show keeps the machine's status up to date and tells people what has become worse.

@@ -35,7 +35,7 @@ func (p *recoveryPlan) concerns(string) bool              { return false }
 func (p *recoveryPlan) sections(s api.Step) []api.Section { return s.Node.Sections }
 func (p *recoveryPlan) execute(*Core, *Execute)           {}
 func (p *recoveryPlan) bind(*api.Job) *api.Assignment     { return nil }
-func (p *recoveryPlan) renews(*Core, *agent) bool         { return false }
+func (p *recoveryPlan) renews(*Core, *agent) []string     { return nil }
 
 func (p *recoveryPlan) view() recovery.PlanView {
 	v := recovery.PlanView{Plan: p.spec, Assignment: p.assign, Job: p.core.job(&p.subject), Request: p.request, Machines: map[string]recovery.View{},

@@ -55,8 +55,8 @@ type driven interface {
 	execute(c *Core, e *Execute)
 	// bind gives the assignment as the outcomes of the job change it, or nil if they do not.
 	bind(j *api.Job) *api.Assignment
-	// renews tells whether the agent is to keep what it holds for the subject.
-	renews(c *Core, a *agent) bool
+	// renews lists the owners of what the agent is to keep for the subject.
+	renews(c *Core, a *agent) []string
 }
 
 func newSubject(ref api.Ref, suffix string, version int) subject {

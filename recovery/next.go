@@ -18,6 +18,9 @@ func (v View) next(o *api.Operation) *api.MachineAssignment {
 		m.Drill = v.drill(&m, o)
 	case api.OpTestFailoverCleanup:
 		m.Drill.Cleanup = &api.DrillResult{Passed: m.Drill.Passed, Notes: o.Notes}
+		if v.Request != nil {
+			m.Drill.Cleanup.By = v.Request.By
+		}
 		if p := m.Drill.Point; p != nil {
 			m.Drill.Cleanup.Point = p.ID
 		}
@@ -159,6 +162,8 @@ func (v View) Bind(j *api.Job) *api.Assignment {
 	}
 	a := *v.Assignment
 	a.Machine = &next
-	a.Wanted = v.Digest(&next)
+	if v.missing() == "" {
+		a.Wanted = v.Digest(&next)
+	}
 	return &a
 }

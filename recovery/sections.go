@@ -16,8 +16,12 @@ type Told struct {
 	Active, Drill bool
 }
 
-// Wanted lists what every node has to be told of the machine, the active side's last.
+// Wanted lists what every node has to be told of the machine, the active side's last. It is nothing while a resource that the machine
+// refers to is missing: nodes go on as they are.
 func (v View) Wanted(m *api.MachineAssignment) []Told {
+	if v.missing() != "" {
+		return nil
+	}
 	var out []Told
 	for _, l := range []api.Location{other(m.Location), m.Location} {
 		active := l == m.Location

@@ -52,6 +52,8 @@ func (v View) missing() string {
 		return "Vault " + s.Failback.Vault
 	case s.Failback != nil && v.BackServer == nil:
 		return "ProcessServer " + s.Failback.ProcessServer
+	case s.Failback == nil && v.machine() != nil && v.machine().Yield != "":
+		return "spec.failback, by which the machine is shipped back,"
 	}
 	return ""
 }

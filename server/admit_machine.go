@@ -210,6 +210,9 @@ func keepsShape(old, m *api.ProtectedMachine) error {
 	same("spec.source.node", old.Spec.Source.Node, m.Spec.Source.Node)
 	same("spec.recovery.site", old.Spec.Recovery.Site, m.Spec.Recovery.Site)
 	same("spec.vault", old.Spec.Vault, m.Spec.Vault)
+	if a := old.Status.Assignment.Machine; a != nil && a.Location == api.Recovery && a.Yield != "" && m.Spec.Failback == nil {
+		bad.Add("spec.failback", "", "a section while the machine is shipped back by it")
+	}
 	if len(old.Spec.Disks) != len(m.Spec.Disks) {
 		bad.Add("spec.disks", fmt.Sprintf("%d disks", len(m.Spec.Disks)), fmt.Sprintf("%d, as it was: a disk is added by protecting the machine anew", len(old.Spec.Disks)))
 		return bad.Err()
