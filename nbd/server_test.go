@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -49,6 +51,61 @@ func TestCloseAnswersWhatIsUnderWay(t *testing.T) {
 				t.Errorf("afterwards: %v, want %v", err, ErrDisconnected)
 			}
 		})
+	}
+}
+
+// TestCloseEndsCleanly: also for a client that goes on sending, so that replies on their way are not destroyed by a reset.
+func TestCloseEndsCleanly(t *testing.T) {
+	m := newMemory(1 << 20)
+	began, goOn := make(chan struct{}, 1), make(chan struct{})
+	m.before = func(string) error {
+		began <- struct{}{}
+		<-goOn
+		return nil
+	}
+	s, path := serve(t, Config{}, Export{Backend: m})
+	r := dialRaw(t, path)
+	r.option(optGo, str("")+u16(0))
+	r.write(string(request{cmd: cmdWrite, n: 512, cookie: 1}.append(nil)) + strings.Repeat("d", 512))
+	<-began
+	r.write(string(request{cmd: cmdRead, n: 512, cookie: 2}.append(nil)))
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	time.Sleep(20 * time.Millisecond)
+	close(goOn)
+	if got := r.read(simpleSize); string(got) != string(appendSimple(nil, 0, 1)) {
+		t.Errorf("the write under way was answered %x", got)
+	}
+	if rest, err := io.ReadAll(r.conn); len(rest) > 0 || err != nil {
+		t.Errorf("the end: %x, %v: want nothing and EOF", rest, err)
+	}
+	_ = r.conn.Close()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNobodyComesWhileAnExportLeaves: until Remove returns, the name is neither served nor free.
+func TestNobodyComesWhileAnExportLeaves(t *testing.T) {
+	h := hanging{newMemory(512)}
+	s, path := serve(t, Config{Grace: 200 * time.Millisecond}, Export{Name: "h", Backend: h}, Export{Name: "b", Backend: newMemory(512)})
+	c := dial(t, path, "h")
+	go func() { _ = c.Flush(context.Background()) }() // cut in the end
+	removed := make(chan error, 1)
+	time.Sleep(20 * time.Millisecond)
+	go func() { removed <- s.Remove(context.Background(), "h") }()
+	time.Sleep(20 * time.Millisecond)
+	if c, err := Dial(context.Background(), "unix", path, "h", DialOptions{}); !errors.Is(err, ErrUnknownExport) {
+		t.Errorf("dial: %v, %v: want %v", c, err, ErrUnknownExport)
+	}
+	if err := s.Add(Export{Name: "h", Backend: h}); !errors.Is(err, ErrExists) {
+		t.Errorf("add: %v, want %v", err, ErrExists)
+	}
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+	if err := s.Add(Export{Name: "h", Backend: h}); err != nil {
+		t.Error("add afterwards:", err)
 	}
 }
 
@@ -137,8 +194,8 @@ func TestRemove(t *testing.T) {
 
 func TestErrorsArriveAsWhatTheyAre(t *testing.T) {
 	m := newMemory(1 << 20)
-	var next error
-	m.before = func(string) error { return next }
+	var next atomic.Pointer[error]
+	m.before = func(string) error { return *next.Load() }
 	_, path := serve(t, Config{}, Export{Backend: m})
 	c := dial(t, path, "")
 	for _, e := range []struct {
@@ -152,7 +209,7 @@ func TestErrorsArriveAsWhatTheyAre(t *testing.T) {
 		{ErrNotSupported, CodeENOTSUP, ErrNotSupported}, {ErrShutdown, CodeESHUTDOWN, ErrShutdown}, {syscall.EIO, CodeEIO, syscall.EIO},
 		{errors.New("what?"), CodeEIO, syscall.EIO},
 	} {
-		next = e.err
+		next.Store(&e.err)
 		err := c.WriteAt(context.Background(), make([]byte, 512), 512, false)
 		var r *RemoteError
 		if !errors.As(err, &r) || r.Code != e.code || !errors.Is(err, e.is) || r.Message != e.err.Error() {
