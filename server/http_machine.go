@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/store"
@@ -22,18 +23,55 @@ func (s *Server) postOperation(c *call) error {
 	if err := api.CheckOperation(&q, known); err != nil {
 		return err
 	}
-	o, rev, err := s.resources.get(c.r.Context(), c.ref())
+	rev, err := s.allowed(c, q.Operation)
 	if err != nil {
 		return err
-	}
-	if why := forbidden(o, q.Operation); why != "" {
-		return api.Errorf(api.CodeConflict, "%s: %s", c.ref(), why)
 	}
 	c.detail = string(q.Operation)
 	if q.Notes != "" {
 		c.detail += ": " + q.Notes
 	}
 	return s.request(c, store.Cond{Key: api.ObjectKey(c.ref()), Rev: rev}, api.Request{Kind: api.RequestOperate, Operation: &q})
+}
+
+// allowed refuses an operation that the state forbids, and gives the revision of the resource. A status is written at most
+// once a second: one that still shows a job which has ended is waited for.
+func (s *Server) allowed(c *call, op api.OperationKind) (store.Rev, error) {
+	for deadline := s.now().Add(requestWait); ; {
+		o, rev, err := s.resources.get(c.r.Context(), c.ref())
+		if err != nil {
+			return 0, err
+		}
+		why, stale := forbidden(o, op), false
+		if why == "" {
+			return rev, nil
+		}
+		if name := scenario(o); name != "" {
+			j, _, err := s.resources.get(c.r.Context(), api.Ref{Kind: api.KindJob, Tenant: c.tenant, Name: name})
+			stale = err == nil && j.(*api.Job).Status.Phase.Ended()
+		}
+		if !stale || s.now().After(deadline) {
+			return 0, api.Errorf(api.CodeConflict, "%s: %s", c.ref(), why)
+		}
+		if err := sleep(c.r.Context(), 100*time.Millisecond); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// scenario names the job that a status shows as running.
+func scenario(o api.Object) string {
+	var job *api.Scenario
+	switch o := o.(type) {
+	case *api.ProtectedMachine:
+		job = o.Status.CurrentScenario
+	case *api.RecoveryPlan:
+		job = o.Status.CurrentScenario
+	}
+	if job == nil {
+		return ""
+	}
+	return job.Job
 }
 
 // forbidden says why the state that is shown does not allow an operation; "" if it does.
