@@ -63,7 +63,7 @@ func newBench(t *testing.T) *bench {
 func (b *bench) machine(disks ...hypervisor.Disk) hypervisor.Machine {
 	return hypervisor.Machine{Name: "guest", MemoryMiB: 192, CPUs: 1, GuestAgent: true, Disks: disks, NICs: []hypervisor.NIC{{
 		Mode: hypervisor.Isolated, Subnet: netip.MustParsePrefix("10.99.0.0/24"),
-		Forwards: []hypervisor.Forward{{Listen: b.http, Guest: netip.MustParseAddr("10.99.0.15"), Port: 80}}}}}
+		Forwards: []hypervisor.Forward{{Listen: b.http, Port: 80}}}}}
 }
 
 // await a marker on the serial port, and answer the line that it is in.
