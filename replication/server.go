@@ -32,7 +32,7 @@ type ServerConfig struct {
 	// RotateBytes is how big a spool file grows. Default: an eighth of SpoolBytes, at most 64 MiB.
 	RotateBytes int64
 	// SegmentBytes and SegmentAge: an append holds at most so many bytes of records, and the oldest waited at most so long for
-	// others. Defaults 8 MiB, 500 ms.
+	// others; a batch is not split. Defaults 8 MiB, 500 ms.
 	SegmentBytes int64
 	SegmentAge   time.Duration
 	// RetryMin and RetryMax are between attempts to reach the vault. Defaults 100 ms, 30 s.
