@@ -121,12 +121,16 @@ func (v *Vault) merge(ctx context.Context, s *state, run []span) (layerRef, erro
 	return b.finish(ctx)
 }
 
-// runView is a view of some steps of a stream alone, pinned.
+// mergeCache is how many bytes of unpacked blocks a merge keeps in memory. Segments are read in the order of the disk, which is not theirs.
+const mergeCache = 256 << 20
+
+// runView is a view of some steps of a stream alone, pinned. It reads segments whole, at one request each.
 func (v *Vault) runView(ctx context.Context, s *state, run []span, to uint64) (*View, error) {
-	w, err := v.newView(ctx, to)
+	w, err := v.newView(ctx, to, max(v.opt.CacheBytes, mergeCache))
 	if err != nil {
 		return w.started(err)
 	}
+	w.whole = true
 	w.info = StreamInfo{ID: s.Stream, Disks: s.Disks}
 	key := streamKey(s.Stream, "pins/"+v.opt.Nonce())
 	p := &pin{Format: format, Stream: s.Stream, Seq: to, Keys: s.keysOf(run)}

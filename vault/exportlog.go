@@ -57,7 +57,7 @@ func (v *Vault) Records(ctx context.Context, stream string, from, upTo uint64, y
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		seg, _, err := v.openSegment(ctx, stream, &s.segments[sp.segment])
+		seg, _, err := v.openSegment(ctx, stream, &s.segments[sp.segment], true)
 		if err != nil {
 			return err
 		}

@@ -16,5 +16,5 @@ func (v *Vault) InspectObject(ctx context.Context, key string) (journal.Info, er
 	if err != nil {
 		return journal.Info{}, err
 	}
-	return journal.Inspect(key, &rangeReader{ctx: ctx, s: v.store, key: key, size: i.Size}, i.Size, ids...)
+	return journal.Inspect(key, &rangeReader{ctx: ctx, s: v.store, key: key, size: i.Size, width: window}, i.Size, ids...)
 }

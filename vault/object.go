@@ -10,7 +10,7 @@ import (
 	"github.com/understudy-ha/understudy/objstore"
 )
 
-// window is how many bytes one request of a ranged read asks for.
+// window is how many bytes one request of a ranged read asks for, unless the object is wanted whole.
 const window = 256 << 10
 
 // rangeReader reads an object of the store in aligned windows and keeps the newest few of them, because the container's reader asks for
@@ -20,6 +20,8 @@ type rangeReader struct {
 	s    objstore.Store
 	key  string
 	size int64
+	// width is how many bytes one request asks for.
+	width int64
 
 	mu   sync.Mutex
 	kept [3]struct {
@@ -37,11 +39,11 @@ func (r *rangeReader) ReadAt(p []byte, off int64) (int, error) {
 		if at >= r.size {
 			return done, io.EOF
 		}
-		w, err := r.window(at - at%window)
+		w, err := r.window(at - at%r.width)
 		if err != nil {
 			return done, err
 		}
-		done += copy(p[done:], w[at%window:])
+		done += copy(p[done:], w[at%r.width:])
 	}
 	return done, nil
 }
@@ -54,12 +56,12 @@ func (r *rangeReader) window(at int64) ([]byte, error) {
 			return k.p, nil
 		}
 	}
-	p, err := r.s.GetRange(r.ctx, r.key, at, min(window, r.size-at))
+	p, err := r.s.GetRange(r.ctx, r.key, at, min(r.width, r.size-at))
 	if err != nil {
 		return nil, referred("read", r.key, err)
 	}
-	if int64(len(p)) != min(window, r.size-at) {
-		return nil, fmt.Errorf("read %s: %d bytes at %d instead of %d", r.key, len(p), at, min(window, r.size-at))
+	if int64(len(p)) != min(r.width, r.size-at) {
+		return nil, fmt.Errorf("read %s: %d bytes at %d instead of %d", r.key, len(p), at, min(r.width, r.size-at))
 	}
 	r.kept[r.turn].at, r.kept[r.turn].p = at, p
 	r.turn = (r.turn + 1) % len(r.kept)
@@ -75,9 +77,13 @@ func (r *rangeReader) forget() {
 	}
 }
 
-// openSegment opens a segment where it lies.
-func (v *Vault) openSegment(ctx context.Context, stream string, g *segmentRef) (*journal.Segment, *rangeReader, error) {
-	return v.openObject(ctx, segmentKey(stream, g), g.Size, v.segmentBinding(stream, g))
+// openSegment opens a segment where it lies, or reads it whole.
+func (v *Vault) openSegment(ctx context.Context, stream string, g *segmentRef, whole bool) (*journal.Segment, *rangeReader, error) {
+	r := &rangeReader{ctx: ctx, s: v.store, key: segmentKey(stream, g), size: g.Size, width: window}
+	if whole {
+		r.width = g.Size
+	}
+	return v.openAt(r, v.segmentBinding(stream, g))
 }
 
 func (v *Vault) segmentBinding(stream string, g *segmentRef) journal.Binding {
@@ -89,11 +95,14 @@ func (v *Vault) layerBinding(stream string, l *layerRef, t journal.ObjectType, p
 }
 
 func (v *Vault) openObject(ctx context.Context, key string, size int64, b journal.Binding) (*journal.Segment, *rangeReader, error) {
-	ids, err := v.identities("read", key)
+	return v.openAt(&rangeReader{ctx: ctx, s: v.store, key: key, size: size, width: window}, b)
+}
+
+func (v *Vault) openAt(r *rangeReader, b journal.Binding) (*journal.Segment, *rangeReader, error) {
+	ids, err := v.identities("read", r.key)
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &rangeReader{ctx: ctx, s: v.store, key: key, size: size}
-	s, err := journal.Open(key, r, size, b, ids...)
+	s, err := journal.Open(r.key, r, r.size, b, ids...)
 	return s, r, err
 }

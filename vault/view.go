@@ -28,7 +28,8 @@ type View struct {
 	cache   *cache
 	flight  singleflight.Group
 	objects uint32
-	own     int // how many sources are of the stream itself, not of what it stands on
+	whole   bool // segments are read whole when they are opened, and kept
+	own     int  // how many sources are of the stream itself, not of what it stands on
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -59,7 +60,7 @@ func (v *Vault) View(ctx context.Context, stream string, seq uint64) (*View, err
 	if _, err := v.identities("view", stream); err != nil {
 		return nil, err
 	}
-	w, err := v.newView(ctx, seq)
+	w, err := v.newView(ctx, seq, v.opt.CacheBytes)
 	if err == nil {
 		err = w.open(ctx, stream, seq, true)
 	}
@@ -67,12 +68,12 @@ func (v *Vault) View(ctx context.Context, stream string, seq uint64) (*View, err
 }
 
 // newView makes a view without sources.
-func (v *Vault) newView(ctx context.Context, seq uint64) (*View, error) {
+func (v *Vault) newView(ctx context.Context, seq uint64, cached int64) (*View, error) {
 	w := &View{v: v, seq: seq, pins: map[string]*pin{}}
 	w.ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	w.shelf = newShelf(w.ctx)
 	var err error
-	w.cache, err = newCache(v.opt.Cache, v.opt.CacheBytes)
+	w.cache, err = newCache(v.opt.Cache, cached)
 	return w, err
 }
 
@@ -150,13 +151,15 @@ func (w *View) source(ctx context.Context, s *state, steps []span, seq uint64) (
 			if gctx.Err() != nil {
 				return gctx.Err()
 			}
-			seg, r, err := w.v.openSegment(w.ctx, s.Stream, &s.segments[sp.segment])
+			seg, r, err := w.v.openSegment(w.ctx, s.Stream, &s.segments[sp.segment], w.whole)
 			if err != nil {
 				return err
 			}
 			index, err := seg.IndexAt(seq)
 			segs[i], indexes[i] = seg, index
-			r.forget()
+			if !w.whole {
+				r.forget()
+			}
 			return err
 		})
 	}
