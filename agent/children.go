@@ -22,6 +22,8 @@ import (
 const (
 	// askEvery is how often an engine's process is asked how it is.
 	askEvery = 500 * time.Millisecond
+	// startWait is how long a process may take until it listens.
+	startWait = 30 * time.Second
 	// Between starts of a process that does not stay up.
 	firstRestart = 100 * time.Millisecond
 	maxRestart   = 5 * time.Second
@@ -149,10 +151,13 @@ func (ch *child) look(ctx context.Context) {
 					_ = ch.home.Stop(ctx) // one that does not stop does no harm
 				}
 			case errors.Is(err, errAbsent):
-				if err := ch.start(); err != nil {
+				ended, err := ch.start()
+				if err != nil {
 					ch.fail(want, err)
+				} else if ch.awaitUp(ctx, ended) {
+					taken = rev // it has read the file
+					continue
 				}
-				taken = rev // it reads the file
 				sleep(ctx, restart)
 				restart = min(2*restart, maxRestart)
 				continue
@@ -190,22 +195,45 @@ func absent(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }
 
-// start starts the process in a session of its own, so that nothing that ends the agent ends it.
-func (ch *child) start() error {
+// start starts the process in a session of its own, so that nothing that ends the agent ends it. The channel is closed when it has ended.
+func (ch *child) start() (ended <-chan struct{}, err error) {
 	log, err := os.OpenFile(ch.home.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer log.Close()
 	cmd := exec.Command(ch.c.program, "engine", "--dir", string(ch.home))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start engine: %w", err)
+		return nil, fmt.Errorf("start engine: %w", err)
 	}
 	ch.c.log.Info("engine started", "home", string(ch.home), "pid", cmd.Process.Pid)
-	go func() { _ = cmd.Wait() }() // so that it does not stay behind as a zombie; how it ended is in its log
-	return nil
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = cmd.Wait() // so that it does not stay behind as a zombie; how it ended is in its log
+	}()
+	return over, nil
+}
+
+// awaitUp waits until a started process listens. It tells whether it does; one that takes longer than startWait is left to itself.
+func (ch *child) awaitUp(ctx context.Context, ended <-chan struct{}) bool {
+	limit := time.After(startWait)
+	for {
+		if _, err := ch.home.Ask(ctx); err == nil {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ended:
+			return false
+		case <-limit:
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func (ch *child) fail(want engines.Config, err error) {

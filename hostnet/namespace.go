@@ -9,12 +9,32 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 const namespaceDir = "/run/netns"
 
+// shareNamespaces makes the directory of names a mount of its own, as ip(8) does at its first namespace. If that came later, its mount would
+// hide the names that are there, and they could not be removed.
+func shareNamespaces() error {
+	if err := os.MkdirAll(namespaceDir, 0o755); err != nil {
+		return err
+	}
+	err := unix.Mount("", namespaceDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+	if !errors.Is(err, unix.EINVAL) {
+		return err // EINVAL: it is no mount yet
+	}
+	if err := unix.Mount(namespaceDir, namespaceDir, "none", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", namespaceDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+}
+
 // CreateNamespace makes a named namespace with its loopback up, and opens it.
 func CreateNamespace(name string) (*Net, error) {
+	if err := shareNamespaces(); err != nil {
+		return nil, fmt.Errorf("share %s: %w", namespaceDir, err)
+	}
 	err := onThread(func() error {
 		old, err := netns.Get()
 		if err != nil {

@@ -81,6 +81,21 @@ func Scenarios() []Scenario {
 			About: "moves on a simulated Azure with the published latencies, beside their critical path and the original's serial order",
 			run:   runARMLatency,
 		},
+		{
+			Name:  "drill",
+			About: "a machine with its disk captured at one site is rehearsed at the other, while it goes on",
+			run:   runDrill,
+		},
+		{
+			Name:  "recovery",
+			About: "the machine's site is destroyed at once, with its process server, controller and keys; it runs at the other",
+			run:   runRecovery,
+		},
+		{
+			Name:  "failback",
+			About: "the line is cut while the machine writes on; it fails over to an older point, the old one comes up by itself, and it is brought home",
+			run:   runFailback,
+		},
 	}
 }
 

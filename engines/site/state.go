@@ -12,6 +12,9 @@ func (e *engine) State() api.EngineState {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := api.EngineState{Phase: "opening"}
+	if p := e.cfg.Section.Site; p != nil {
+		s.Instance = p.Instance
+	}
 	if e.machine != nil {
 		e.machine.Describe(&s)
 		e.describe(&s)
