@@ -112,5 +112,6 @@ func (b Binding) check(name string, want Binding) error {
 
 // String names the place for errors.
 func (b Binding) String() string {
-	return fmt.Sprintf("vault %s stream %s type %d epoch %d records %d to %d part %d after %.8s", b.Vault, b.Stream, b.Type, b.Epoch, b.First, b.Last, b.Part, b.Prev)
+	return fmt.Sprintf("vault %s stream %s type %d epoch %d records %d to %d part %d after %.8s",
+		b.Vault, b.Stream, b.Type, b.Epoch, b.First, b.Last, b.Part, b.Prev)
 }

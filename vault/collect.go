@@ -172,43 +172,6 @@ func (c *collection) delete(ctx context.Context, group string) error {
 	return nil
 }
 
-// pinned is what live pins keep. Pins that ran out more than grace ago are deleted. A pin that cannot be read stops the collection.
-func (c *collection) pinned(ctx context.Context) (map[string]bool, error) {
-	var keys []string
-	err := c.v.store.List(ctx, streamKey(c.stream, "pins/"), "", func(i objstore.Info) bool {
-		keys = append(keys, i.Key)
-		return true
-	})
-	if err != nil {
-		return nil, err
-	}
-	pinned := map[string]bool{}
-	for _, key := range keys {
-		b, _, err := c.v.store.Get(ctx, key)
-		if errors.Is(err, objstore.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		p, err := decodePin(key, b)
-		if err != nil {
-			return nil, err
-		}
-		if p.Expires.Add(c.grace).Before(c.now) {
-			if err := c.v.store.Delete(ctx, key); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		c.r.Pins++
-		for _, k := range p.Keys {
-			pinned[k] = !mutant.On(mutant.CollectPinned)
-		}
-	}
-	return pinned, nil
-}
-
 func (c *collection) key() string { return streamKey(c.stream, "garbage") }
 
 func (c *collection) recall(ctx context.Context) error {

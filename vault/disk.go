@@ -90,7 +90,8 @@ func (d *ViewDisk) InStream(ctx context.Context, off, n int64, yield func(off, n
 // Changed gives the ranges that were written after position since, in order; a neighbour of one may be among them. It looks only at what
 // can have such records.
 func (d *ViewDisk) Changed(ctx context.Context, since uint64, yield func(off, n int64) bool) error {
-	return d.runs(ctx, 0, d.spec.Size, scope{since: since, own: true}, func(c *piece) bool { return c.unwritten || c.from.Seq <= since }, func(off, n int64, same bool) bool {
+	same := func(c *piece) bool { return c.unwritten || c.from.Seq <= since }
+	return d.runs(ctx, 0, d.spec.Size, scope{since: since, own: true}, same, func(off, n int64, same bool) bool {
 		return same || yield(off, n)
 	})
 }

@@ -101,10 +101,11 @@ func (v *Vault) Prune(ctx context.Context, stream string, keep func([]PointInfo)
 	_, err := v.update(ctx, stream, func(s *state) (*head, error) {
 		valid := s.validPoints()
 		next := kept(valid, keep(slices.Clone(valid)))
-		gone = len(s.points) - len(next)
-		if gone == 0 {
+		n := len(s.points) - len(next)
+		if n == 0 {
 			return nil, nil
 		}
+		gone = n
 		s.points = next
 		s.gaps = slices.DeleteFunc(s.gaps, func(g Gap) bool { return g.To != 0 && (len(next) == 0 || g.To < next[0].Seq) })
 		return v.fold(ctx, s)
