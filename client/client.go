@@ -33,7 +33,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	dial := &net.Dialer{Timeout: 3 * time.Second}
 	return &Client{cfg: cfg, http: &http.Client{Transport: &http.Transport{TLSClientConfig: t, DialContext: dial.DialContext,
-		TLSHandshakeTimeout: 3 * time.Second, ResponseHeaderTimeout: 30 * time.Second, ForceAttemptHTTP2: true}}}, nil
+		TLSHandshakeTimeout: 3 * time.Second, ResponseHeaderTimeout: 30 * time.Second, ForceAttemptHTTP2: true,
+		// A connection to a server that was cut off is given up, not waited for.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 2 * time.Second, PingTimeout: 2 * time.Second}}}}, nil
 }
 
 // Close lets go of idle connections.
@@ -121,7 +123,11 @@ func (c *Client) send(ctx context.Context, method, path string, q Query, etag st
 		if failed == nil || !isUnavailable(err) {
 			failed = err
 		}
-		if ctx.Err() != nil || !tryNext(method, err) {
+		if ctx.Err() != nil {
+			c.last.Store(int64((n + 1) % len(c.cfg.Servers))) // it used up the time: the next call begins with another
+			return nil, err
+		}
+		if !tryNext(method, err) {
 			return nil, err
 		}
 	}

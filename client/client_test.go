@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -96,6 +97,25 @@ func TestAsksTheNextControllerOnlyWhenThatIsSafe(t *testing.T) {
 				t.Errorf("the first was asked %d times", first.Load())
 			}
 		})
+	}
+}
+
+// A controller that is cut off keeps nobody waiting twice.
+func TestAServerThatIsSilentIsAskedOnce(t *testing.T) {
+	var second atomic.Int32
+	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	cl, err := client.New(controllers(t, silent, answers(&second, 200, `{}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := cl.Call(ctx, "GET", "/v1/nodes", nil, "", nil, nil); err == nil {
+		t.Fatal("the silent one answered")
+	}
+	if err := cl.Call(t.Context(), "GET", "/v1/nodes", nil, "", nil, nil); err != nil || second.Load() != 1 {
+		t.Fatalf("then: %v, %d calls of the second", err, second.Load())
 	}
 }
 
