@@ -104,7 +104,7 @@ func (s *Segment) decodeIndex(p []byte) ([]Extent, error) {
 		e := Extent{Disk: le.Uint16(p), Zero: p[2] == 1, Off: int64(le.Uint64(p[8:])), Len: int64(le.Uint64(p[16:])),
 			Seq: le.Uint64(p[24:]), Block: le.Uint32(p[32:]), Pos: le.Uint32(p[36:])}
 		ok := p[2] <= 1 && le.Uint32(p[3:])|uint32(p[7]) == 0
-		ok = ok && e.Off >= 0 && e.Off%Sector == 0 && e.Len > 0 && e.Len%Sector == 0 && e.Off <= 1<<62 && e.Len <= 1<<62
+		ok = ok && e.Off >= 0 && e.Off%Sector == 0 && e.Len > 0 && e.Len%Sector == 0 && e.Off <= 1<<62 && e.Len <= MaxZero
 		ok = ok && e.Seq > 0 && e.Seq <= s.Binding.Last
 		if n := len(index); ok && n > 0 {
 			prev := index[n-1]

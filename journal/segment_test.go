@@ -230,7 +230,7 @@ func TestTheDocumentedSegmentIsRead(t *testing.T) {
 func FuzzSegment(f *testing.F) {
 	key := newKey(f)
 	bind := Binding{Vault: "v", Stream: "s", Epoch: 1}
-	made, err := SealSegment(bind, randomRecords(rand.New(rand.NewPCG(1, 1)), 1, 30), key.Recipient())
+	made, err := SealSegment(bind, randomRecords(rand.New(rand.NewPCG(1, 1)), 1, 6), key.Recipient())
 	if err != nil {
 		f.Fatal(err)
 	}
