@@ -69,6 +69,10 @@ func (w *world) writer(name string) func(context.Context, *Vault) error {
 				w.propose(l, name, 1+w.rng.IntN(8))
 			}
 			batch := l.recs[committed(l.recs, wr.Position()):]
+			if len(batch) == 0 {
+				w.fail("%s stands at %d, past all that it wrote", name, wr.Position())
+				return nil
+			}
 			seq, err := wr.Append(ctx, batch)
 			if err == nil && (seq != batch[len(batch)-1].Seq || w.head.Seq < seq && w.headNow() < seq) {
 				w.fail("%s was told that %d is stored; the head says %d", name, seq, w.headNow())
