@@ -38,7 +38,7 @@ if [ "${1:-}" = debian ] && [ ! -e "$cache/debian/etc/understudy-guest" ]; then
   [ "$(id -u)" = 0 ] || { echo "scripts/guest.sh debian: needs root, for debootstrap" >&2; exit 1; }
   mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -1)
   rm -rf "$cache/debian.new"
-  debootstrap --variant=minbase --include=systemd-sysv,udev,kmod,iproute2,ifupdown,isc-dhcp-client,postgresql,postgresql-contrib,qemu-guest-agent \
+  debootstrap --variant=minbase --include=systemd-sysv,udev,dbus,kmod,iproute2,ifupdown,isc-dhcp-client,postgresql,postgresql-contrib,qemu-guest-agent \
     bookworm "$cache/debian.new" "${mirror:-http://deb.debian.org/debian}" >"$cache/debian.log" 2>&1 ||
     { tail -5 "$cache/debian.log" >&2; exit 1; }
   touch "$cache/debian.new/etc/understudy-guest"

@@ -13,3 +13,5 @@ done
 bin/understudy lab run nva-switch --effects lease --fault upgrade --from "$previous" --no-peers
 bin/understudy lab run nva-switch --effects lease --fault control-plane-gone --gone "$GONE" --rounds 1 --no-peers
 bin/understudy lab run nva-soak --duration "$SOAK"
+scripts/guest.sh debian
+go test -tags soak -count=1 -timeout 20m -run Debian ./hypervisor/guest

@@ -60,7 +60,8 @@ func (d *Driver) askToShutDown(ctx context.Context, m hypervisor.Machine) {
 	_ = monitor(ctx, d.dir(m.Name), func(l *line) error { return l.ask("system_powerdown", nil, nil) })
 	if m.GuestAgent {
 		_ = d.agent(ctx, m.Name, func(l *line) error {
-			return l.say("guest-shutdown", map[string]any{"mode": "powerdown"}) // it gives no answer
+			defer l.hurry(2 * time.Second)() // it answers only when it refuses; the port stays open until it has read
+			return l.ask("guest-shutdown", map[string]any{"mode": "powerdown"}, nil)
 		})
 	}
 }
