@@ -258,8 +258,10 @@ type EngineState struct {
 	Stream   string `json:"stream,omitempty"`
 	Captured uint64 `json:"captured,omitempty"`
 	Stored   uint64 `json:"stored,omitempty"`
-	// Dirty counts captured records that are not stored; captured = stored + dirty.
+	// Dirty counts changes (writes and zeroes) that are not stored: Changes.Dirty.
 	Dirty uint64 `json:"dirty,omitempty"`
+	// Changes are counted apart from positions: Captured = Stored + Dirty whenever they are read.
+	Changes ChangeCount `json:"changes,omitzero"`
 	// RPO received, now and over the last ten minutes.
 	RPO    Duration `json:"rpo,omitempty"`
 	RPOp50 Duration `json:"rpoP50,omitempty"`
@@ -280,3 +282,14 @@ type EngineState struct {
 	Screenshot string      `json:"screenshot,omitempty"`
 	Conditions []Condition `json:"conditions,omitempty"`
 }
+
+// ChangeCount counts a stream's changes: where they are numbered, where they are known to be stored, and where they are marked dirty. The
+// three are counted apart, so that a change which gets lost between them shows.
+type ChangeCount struct {
+	Captured uint64 `json:"captured,omitempty"`
+	Stored   uint64 `json:"stored,omitempty"`
+	Dirty    uint64 `json:"dirty,omitempty"`
+}
+
+// Hold tells whether every captured change is stored or dirty.
+func (c ChangeCount) Hold() bool { return c.Captured == c.Stored+c.Dirty }

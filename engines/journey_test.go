@@ -117,7 +117,10 @@ func (r *run) until(what string, ok func(api.EngineState) bool) api.EngineState 
 	r.w.t.Helper()
 	var s api.EngineState
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if s = r.e.State(); ok(s) {
+		if s = r.e.State(); !s.Changes.Hold() {
+			r.w.t.Fatalf("%s: captured = stored + dirty does not hold: %+v", what, s.Changes)
+		}
+		if ok(s) {
 			return s
 		}
 	}
@@ -243,6 +246,10 @@ func TestJourney(t *testing.T) {
 	point := src.until("point", func(s api.EngineState) bool { return s.Done == "first" && s.Stored >= s.LastPointSeq }).LastPointSeq
 	atPoint := w.read(g)
 	w.same("the vault at the point", w.image(atR, "u1-1", point), atPoint)
+
+	if n := src.e.State().Changes.Captured; n != 300 {
+		t.Errorf("300 changes were made, %d captured", n)
+	}
 
 	// Rehearsed while it goes on.
 	drill := api.SiteConfig{Machine: "default/db", UID: "u1", Instance: "drill", Drill: true, Vault: w.vault("vr", true), Stream: "u1-1", Seq: point, Disks: here, Mode: "writable"}

@@ -21,6 +21,7 @@ func (m *Machine) Describe(s *api.EngineState) {
 		s.Phase, s.Done = "yielded", y
 	}
 	s.Stream, s.Captured, s.Stored, s.Dirty = p.Stream, p.Captured, p.Stored, p.Counters.Dirty
+	s.Changes = api.ChangeCount(p.Counters)
 	s.DifferingBytes = p.Resync.SentBytes + p.Resync.ZeroBytes
 	s.ResyncBytes = s.DifferingBytes + p.Resync.SkippedBytes
 	s.Address = "unix:" + m.disks.Socket()
