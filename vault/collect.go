@@ -37,6 +37,8 @@ func (v *Vault) Collect(ctx context.Context, stream string, now time.Time, grace
 		if err := c.sweep(ctx); err != nil {
 			return c.r, err
 		}
+	} else if _, err := c.pinned(ctx); err != nil { // takes away pins that ran out
+		return c.r, err
 	}
 	return c.r, c.remember(ctx)
 }
