@@ -9,6 +9,7 @@ import (
 
 var (
 	simSeeds = flag.Int("vaultseeds", simDefault, "how many seeds of the vault's simulation to play")
+	simFirst = flag.Uint64("vaultfirst", 1, "the first of them")
 	simSeed  = flag.Uint64("vaultseed", 0, "play this one seed")
 )
 
@@ -47,7 +48,7 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	total := map[string]int{}
-	for seed := uint64(1); seed <= uint64(*simSeeds); seed++ {
+	for seed := *simFirst; seed < *simFirst+uint64(*simSeeds); seed++ {
 		w, err := simulate(seed)
 		if err != nil {
 			t.Errorf("%v (again: go test ./vault -run TestSimulation -vaultseed %d)", err, seed)
