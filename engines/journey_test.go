@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -282,6 +284,19 @@ func TestJourney(t *testing.T) {
 	rg := rec.guest()
 	w.same("after failover", w.read(rg), atPoint)
 	w.write(rg, 5, 150)
+
+	// The process server comes back; what it still gets from the old primary goes nowhere.
+	before := w.end(atR, "u1-1")
+	old := ps("psp", "psp", "src", p1, atR, api.AcceptedStream{Stream: "u1-1", Epoch: 1, Base: "none"})
+	src.until("refused", func(s api.EngineState) bool {
+		return slices.ContainsFunc(s.Conditions, func(c api.Condition) bool {
+			return c.Code == "ProcessServerRefuses" && strings.Contains(c.Message, "fenced")
+		})
+	})
+	if end := w.end(atR, "u1-1"); end != before {
+		t.Fatalf("the old stream went on from %d to %d", before, end)
+	}
+	w.ok(old.e.Close(t.Context()))
 
 	// The old primary learns of it, and is read-only.
 	pc.Mode, pc.PointNow, pc.ProcessServers = "readonly", "", nil

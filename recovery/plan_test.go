@@ -255,3 +255,15 @@ func TestReach(t *testing.T) {
 		t.Errorf("a vault at the source: %+v", found)
 	}
 }
+
+// What an operator asks for takes over from a repair that runs; from anything else that runs it does not.
+func TestARepairKeepsNobodyWaiting(t *testing.T) {
+	for kind, taken := range map[api.JobKind]bool{api.JobRepair: true, api.JobKind(api.OpReprotect): false} {
+		v := view().after(api.OpFailover, api.OpCommit)
+		v.Job = &api.Job{Spec: api.JobSpec{Kind: kind}, Status: api.JobStatus{Phase: api.Running}}
+		v.Request = &api.Request{Kind: api.RequestOperate, By: "o", Operation: &api.Operation{Operation: api.OpReprotect}}
+		if d := Decide(v); (d.Kind == api.JobKind(api.OpReprotect)) != taken || (d.Refused == "") != taken {
+			t.Errorf("while %s runs: kind %q, refused %q", kind, d.Kind, d.Refused)
+		}
+	}
+}

@@ -154,6 +154,11 @@ func (e *engine) open(ctx context.Context, c engines.Config) (err error) {
 		if e.vault, err = c.OpenVault(ctx, p.Vault, e.home.Data()); err != nil {
 			return err
 		}
+		if !p.Drill {
+			if err := fence(ctx, e.vault, p.Stream, uint64(max(c.Section.Generation, 0))); err != nil {
+				return fmt.Errorf("fence stream %s: %w", p.Stream, err)
+			}
+		}
 		if e.view, err = e.vault.View(ctx, p.Stream, p.Seq); err != nil {
 			return err
 		}
@@ -195,6 +200,20 @@ func (e *engine) openVolume(ctx context.Context, p *api.SiteConfig, i int, d api
 		}
 	}
 	return volume.Open(cfg)
+}
+
+// fence takes a stream from whoever wrote it under an older generation. The old side may not know yet that the machine runs here: what it
+// wrote since stays with it, and is found there when the two sides compare.
+func fence(ctx context.Context, v *engines.OpenedVault, stream string, epoch uint64) error {
+	info, err := v.Stream(ctx, stream)
+	if err != nil || info.Epoch >= epoch {
+		return err
+	}
+	w, err := v.Writer(ctx, vault.StreamSpec{ID: stream, Epoch: epoch, Machine: info.Machine, Disks: info.Disks, Base: info.Base})
+	if err != nil {
+		return err
+	}
+	return w.Close()
 }
 
 // base makes a view's disk what volumes stand on.
