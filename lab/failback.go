@@ -53,7 +53,7 @@ func (l *machineLab) leave(ctx context.Context) error {
 	}) {
 		return fmt.Errorf("the vault offers %d points after a minute, want 6 (%w)", len(list.Items), err)
 	}
-	older := list.Items[len(list.Items)-3]
+	older := list.Items[2]
 	atCut, err := l.service(ctx, "p1", servicePort)
 	if err != nil {
 		return err
