@@ -31,7 +31,7 @@ func Kinds() []KindInfo {
 		{Kind: KindProcessServer, Plural: "processservers", Aliases: []string{"processserver", "ps"}, New: func() Object { return new(ProcessServer) }},
 		{Kind: KindProtectedMachine, Plural: "protectedmachines", Aliases: []string{"protectedmachine", "machines", "machine", "pm"},
 			New: func() Object { return new(ProtectedMachine) }},
-		{Kind: KindRecoveryPlan, Plural: "recoveryplans", Aliases: []string{"recoveryplan", "rp"}, New: func() Object { return new(RecoveryPlan) }},
+		{Kind: KindRecoveryPlan, Plural: "recoveryplans", Aliases: []string{"recoveryplan", "plans", "plan", "rp"}, New: func() Object { return new(RecoveryPlan) }},
 	}
 }
 

@@ -4,7 +4,10 @@ import "time"
 
 // Plan is what a move would do, step by step, with its times.
 type Plan struct {
-	Group Ref    `json:"group"`
+	// Group is the subject: an ApplianceGroup, or a ProtectedMachine or RecoveryPlan, of which Operation is planned.
+	Group     Ref           `json:"group"`
+	Operation OperationKind `json:"operation,omitempty"`
+	// From and To are members of a group, or sites; From is empty if nothing moves.
 	From  string `json:"from,omitempty"`
 	To    string `json:"to"`
 	Steps []Step `json:"steps"`

@@ -159,7 +159,8 @@ func (s *Server) postPlan(c *call) error {
 
 // inOrder puts what others refer to first.
 func inOrder(objs []api.Object) []api.Object {
-	order := []api.Kind{api.KindSecret, api.KindNode, api.KindProvider, api.KindApplianceGroup}
+	order := []api.Kind{api.KindSecret, api.KindNode, api.KindProvider, api.KindApplianceGroup, api.KindSite, api.KindFabric, api.KindVault,
+		api.KindReplicationPolicy, api.KindProcessServer, api.KindProtectedMachine, api.KindRecoveryPlan}
 	out := slices.Clone(objs)
 	slices.SortStableFunc(out, func(a, b api.Object) int {
 		return slices.Index(order, a.Head().Kind) - slices.Index(order, b.Head().Kind)
