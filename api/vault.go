@@ -5,7 +5,24 @@ import "time"
 // Vault is an object store that keeps machines' streams and recovery points, at the site where machines are recovered.
 type Vault struct {
 	Header
-	Spec VaultSpec `json:"spec"`
+	Spec   VaultSpec   `json:"spec"`
+	Status VaultStatus `json:"status,omitzero"`
+}
+
+// VaultStatus is what the leader says of a vault that machines use.
+type VaultStatus struct {
+	// Mirror of the resources that `understudy server recover` would find there.
+	Mirror     *MirrorStatus `json:"mirror,omitempty"`
+	Conditions []Condition   `json:"conditions,omitempty"`
+}
+
+// MirrorStatus tells how fresh a mirror is.
+type MirrorStatus struct {
+	// At is when the mirror was last known to be whole. It is looked at every 10m, and on every change.
+	At time.Time `json:"at"`
+	// Objects in it. Withheld lists the Secrets that are left out since they open vaults; whoever recovers gives them again.
+	Objects  int      `json:"objects"`
+	Withheld []string `json:"withheld,omitempty"`
 }
 
 // RetentionTier is a preset of how long a vault keeps points at most.

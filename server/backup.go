@@ -169,18 +169,8 @@ func awaitRestore(ctx context.Context, st store.Store) (string, error) {
 }
 
 func restoreInto(ctx context.Context, st store.Store, id *identity, header BackupHeader, entries []store.Entry) (string, error) {
-	var there []store.Entry
-	var err error
-	for { // an embedded store takes a moment until it answers
-		if there, err = st.List(ctx, ""); !errors.Is(err, store.ErrUnavailable) || sleep(ctx, storeWait) != nil {
-			break
-		}
-	}
-	if err != nil {
+	if err := awaitEmpty(ctx, st); err != nil {
 		return "", err
-	}
-	if len(there) > 0 {
-		return "", fmt.Errorf("the store holds %d keys (%s …): want an empty one; move the old data away first", len(there), there[0].Key)
 	}
 	cluster, err := newCluster(id.ca, lead.ClusterSerial(header.ClusterID)+1)
 	if err != nil {
@@ -209,15 +199,29 @@ func restoreInto(ctx context.Context, st store.Store, id *identity, header Backu
 		}
 	}
 	entries = slices.DeleteFunc(entries, func(e store.Entry) bool { return e.Key == clusterKey || strings.HasPrefix(e.Key, "request/") })
-	for len(entries) > 0 {
-		n := chunk(entries)
-		if err := create(ctx, st, entries[:n]); err != nil {
-			return "", fmt.Errorf("restore: %w; the store is half filled, empty it before the next attempt", err)
-		}
-		entries = entries[n:]
-	}
 	// The cluster's id comes last: without it no controller takes the store for whole.
-	return cluster.ClusterID, create(ctx, st, []store.Entry{{Key: clusterKey, Value: last}})
+	if err := createAll(ctx, st, append(entries, store.Entry{Key: clusterKey, Value: last})); err != nil {
+		return "", fmt.Errorf("restore: %w; the store may be half filled, empty it before the next attempt", err)
+	}
+	return cluster.ClusterID, nil
+}
+
+// awaitEmpty waits until the store answers, and refuses one that holds anything.
+func awaitEmpty(ctx context.Context, st store.Store) error {
+	var there []store.Entry
+	var err error
+	for { // an embedded store takes a moment until it answers
+		if there, err = st.List(ctx, ""); !errors.Is(err, store.ErrUnavailable) || sleep(ctx, storeWait) != nil {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if len(there) > 0 {
+		return fmt.Errorf("the store holds %d keys (%s …): want an empty one; move the old data away first", len(there), there[0].Key)
+	}
+	return nil
 }
 
 // sameCA refuses a backup whose certificates the controller could not issue or check.
@@ -239,6 +243,18 @@ func chunk(entries []store.Entry) int {
 		}
 	}
 	return len(entries)
+}
+
+// createAll writes entries in their order, in as many transactions as they need; the last one has one of its own.
+func createAll(ctx context.Context, st store.Store, entries []store.Entry) error {
+	for len(entries) > 0 {
+		n := max(1, min(chunk(entries), len(entries)-1))
+		if err := create(ctx, st, entries[:n]); err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	return nil
 }
 
 func create(ctx context.Context, st store.Store, entries []store.Entry) error {

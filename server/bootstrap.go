@@ -83,7 +83,8 @@ type material struct {
 	token string
 }
 
-func newMaterial(now time.Time) (*material, error) {
+// newMaterial is that of a cluster's life of the given serial.
+func newMaterial(now time.Time, serial uint64, by string) (*material, error) {
 	ca, err := pki.NewCA(now)
 	if err != nil {
 		return nil, err
@@ -94,11 +95,11 @@ func newMaterial(now time.Time) (*material, error) {
 		return nil, err
 	}
 	m := &material{ca: ca, key: key, seal: seal}
-	if m.seed.Cluster, err = newCluster(ca, 1); err != nil {
+	if m.seed.Cluster, err = newCluster(ca, serial); err != nil {
 		return nil, err
 	}
 	m.token, m.seed.Admin = newToken(api.TokenInfo{Kind: api.TokenBearer, User: "admin", Role: api.Admin, Tenant: api.AllTenants,
-		Created: now.UTC(), Expires: now.Add(10 * pki.UserLife).UTC(), By: "cluster init"})
+		Created: now.UTC(), Expires: now.Add(10 * pki.UserLife).UTC(), By: by})
 	return m, nil
 }
 
@@ -116,7 +117,7 @@ func InitCluster(dir string, o InitOptions, now time.Time) error {
 	if len(o.Controllers) == 0 {
 		return invalid("controller", "", "at least one NAME=ADDRESS; three survive the loss of one")
 	}
-	m, err := newMaterial(now)
+	m, err := newMaterial(now, 1, "cluster init")
 	if err != nil {
 		return err
 	}
@@ -232,7 +233,7 @@ func EnsureDir(dir string, cfg Config, now time.Time) (made bool, err error) {
 	if _, err := os.Stat(filepath.Join(dir, fileKey)); !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	m, err := newMaterial(now)
+	m, err := newMaterial(now, 1, "cluster init")
 	if err != nil {
 		return false, err
 	}

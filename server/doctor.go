@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -158,7 +160,7 @@ func (s *Server) getDoctor(c *call) error {
 		}
 		report.Ready[name] = failoverReady(g) && !slices.ContainsFunc(found, func(f cloud.Finding) bool { return f.Blocks })
 	}
-	if err := s.checkMachines(c.r.Context(), tenant, &report); err != nil {
+	if err := errors.Join(s.checkMachines(c.r.Context(), tenant, &report), s.checkMirrors(c.r.Context(), tenant, &report)); err != nil {
 		return err
 	}
 	writeJSON(c.w, http.StatusOK, report)
@@ -198,6 +200,37 @@ func (s *Server) checkMachines(ctx context.Context, tenant string, report *api.D
 			add(cond.Code, cond.Severity, cond.Message, false)
 		}
 		report.Ready[m.Metadata.Tenant+"/"+m.Metadata.Name] = ready
+	}
+	return nil
+}
+
+// checkMirrors finds vaults from which a controller could not be recovered.
+func (s *Server) checkMirrors(ctx context.Context, tenant string, report *api.DoctorReport) error {
+	machines, err := s.resources.list(ctx, api.KindProtectedMachine, tenant)
+	if err != nil {
+		return err
+	}
+	for _, ref := range usedVaults(machines) {
+		o, _, err := s.resources.get(ctx, ref)
+		if isNotFound(err) {
+			continue // the machine's status says so
+		}
+		if err != nil {
+			return err
+		}
+		add := func(code, message string) {
+			report.Findings = append(report.Findings, api.DoctorFinding{Code: code, Severity: api.Warning, Subject: ref.String(), Message: message})
+		}
+		status := o.(*api.Vault).Status
+		switch m := status.Mirror; {
+		case m == nil:
+			add("MirrorMissing", ref.Name+": it holds no mirror of the resources: if every controller is lost, `understudy server recover` finds nothing there")
+		case s.now().Sub(m.At) > mirrorStale:
+			add("MirrorStale", fmt.Sprintf("%s: its mirror of the resources is of %s: `understudy server recover` would find them as they were then", ref.Name, m.At.Format(time.RFC3339)))
+		}
+		for _, cond := range status.Conditions {
+			report.Findings = append(report.Findings, api.DoctorFinding{Code: cond.Code, Severity: cond.Severity, Subject: ref.String(), Message: cond.Message})
+		}
 	}
 	return nil
 }

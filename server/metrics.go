@@ -12,6 +12,7 @@ import (
 
 // metrics of a controller, in a registry of its own.
 type metrics struct {
+	machines      *machineMetrics
 	registry      *prometheus.Registry
 	leading       prometheus.Gauge
 	epoch         prometheus.Gauge
@@ -28,8 +29,10 @@ type metrics struct {
 	auditFailures prometheus.Counter
 }
 
-func newMetrics(version string) *metrics {
+// newMetrics makes them; objects lists the resources of a kind as they are now.
+func newMetrics(version string, objects func(api.Kind) []api.Object) *metrics {
 	m := &metrics{
+		machines: newMachineMetrics(objects),
 		registry: prometheus.NewRegistry(),
 		leading:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "understudy_leader", Help: "1 while this controller leads."}),
 		epoch:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "understudy_epoch", Help: "Number of the leadership last seen."}),
@@ -47,7 +50,7 @@ func newMetrics(version string) *metrics {
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "understudy_probes_total", Help: "Probes of this controller."},
 			[]string{"tenant", "group", "member", "outcome"}),
 		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "understudy_jobs_total",
-			Help: "Jobs that ended while this controller watched."}, []string{"kind", "phase"}),
+			Help: "Jobs that ended while this controller watched, by the kind of what they were for."}, []string{"subject", "kind", "phase"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "understudy_dropped_total",
 			Help: "Things dropped because a queue was full."}, []string{"queue"}),
 		auditLines:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "understudy_audit_lines_total", Help: "Audit entries."}, []string{"outcome"}),
@@ -57,6 +60,7 @@ func newMetrics(version string) *metrics {
 	info.Set(1)
 	m.registry.MustRegister(info, m.leading, m.epoch, m.ready, m.health, m.active, m.sessions, m.stepSeconds, m.txnSeconds, m.probes, m.jobs,
 		m.dropped, m.auditLines, m.auditFailures, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.machines, m.machines.mirrorFailures)
 	return m
 }
 

@@ -35,7 +35,7 @@ type resources struct {
 
 // hasStatus tells whether a kind's status lies beside it.
 func hasStatus(k api.Kind) bool {
-	return k == api.KindNode || hasAssignment(k)
+	return k == api.KindNode || k == api.KindVault || hasAssignment(k)
 }
 
 // hasAssignment tells whether an assignment does.
@@ -84,6 +84,8 @@ func addStatus(o api.Object, status, assign []byte) error {
 	var assignment **api.Assignment
 	switch o := o.(type) {
 	case *api.Node:
+		target = &o.Status
+	case *api.Vault:
 		target = &o.Status
 	case *api.ApplianceGroup:
 		target, assignment = &o.Status, &o.Status.Assignment

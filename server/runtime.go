@@ -60,7 +60,7 @@ func (rt *runtime) storeChanged(b store.Batch) { rt.loop.post(controller.Changed
 func (rt *runtime) run(ctx context.Context) {
 	inner, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
-	for _, f := range []func(context.Context){rt.peers.run, rt.probing.run, rt.recorder.run, rt.watchNodes, rt.watchGroups, rt.checkGroups} {
+	for _, f := range []func(context.Context){rt.peers.run, rt.probing.run, rt.recorder.run, rt.watchNodes, rt.watchGroups, rt.checkGroups, rt.keepMirrors} {
 		work.Go(func() { f(inner) })
 	}
 	rt.loop.run(ctx)
@@ -147,7 +147,7 @@ func (rt *runtime) watchGroups(ctx context.Context) {
 			case *api.Job:
 				ended := o.Status.Phase.Ended()
 				if running[d.ref] && ended {
-					rt.s.metrics.jobs.WithLabelValues(string(o.Spec.Kind), string(o.Status.Phase)).Inc()
+					rt.s.metrics.jobs.WithLabelValues(string(o.Spec.Subject.Kind), string(o.Spec.Kind), string(o.Status.Phase)).Inc()
 				}
 				running[d.ref] = !ended
 			}

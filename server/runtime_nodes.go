@@ -70,13 +70,18 @@ func (rt *runtime) nodeStatus(ctx context.Context, n *api.Node, epoch int64) err
 	if b, err := json.Marshal(n.Status); err != nil || bytes.Equal(a, b) {
 		return err
 	}
+	return rt.putStatus(ctx, n.Ref(), a, epoch)
+}
+
+// putStatus stores the status of a resource that is there, if this controller leads in that epoch.
+func (rt *runtime) putStatus(ctx context.Context, ref api.Ref, value []byte, epoch int64) error {
 	guard := rt.s.hub.entry(lead.EpochKey)
 	var doc lead.EpochDoc
 	if json.Unmarshal(guard.Value, &doc) != nil || doc.Epoch != epoch || doc.Holder != rt.s.name {
 		return nil // not caught up yet, or not leading any more
 	}
-	obj := rt.s.hub.entry(api.ObjectKey(n.Ref()))
-	_, err = rt.s.store.Txn(ctx, []store.Cond{{Key: lead.EpochKey, Rev: guard.Rev}, {Key: obj.Key, Rev: obj.Rev}},
-		[]store.Op{{Key: api.StatusKey(n.Ref()), Value: a}})
+	obj := rt.s.hub.entry(api.ObjectKey(ref))
+	_, err := rt.s.store.Txn(ctx, []store.Cond{{Key: lead.EpochKey, Rev: guard.Rev}, {Key: obj.Key, Rev: obj.Rev}},
+		[]store.Op{{Key: api.StatusKey(ref), Value: value}})
 	return err
 }

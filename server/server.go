@@ -107,7 +107,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.opt.Points == nil {
 		s.opt.Points = readPoints
 	}
-	s.metrics = newMetrics(s.opt.Version)
+	s.metrics = newMetrics(s.opt.Version, func(k api.Kind) []api.Object { return s.hub.objects(k) })
 	s.authority = &authority{store: s.store, now: s.now}
 	s.tokens = &tokens{store: s.store, ca: func() *pki.CA { return s.id.ca }, now: s.now, controllers: s.cfg.PeerAddresses()}
 	s.resources = &resources{store: s.store, seal: s.id.seal, planners: s.opt.Planners, now: s.now, site: s.cfg.site, controllers: len(s.cfg.Peers),
