@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ type VM struct {
 
 // OpenVM takes up the virtual machine of a home, whether it runs or not.
 func OpenVM(h Home, name string) (*VM, error) {
-	hv, err := qemu.Open(qemu.Config{Dir: h.file("vm")})
+	hv, err := qemu.Open(qemu.Config{Dir: h.file("vm"), Memory: filepath.Join(filepath.Dir(string(h)), "hypervisor")})
 	if err != nil {
 		return nil, err
 	}

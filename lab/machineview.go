@@ -150,6 +150,9 @@ func (l *machineLab) waitJob(ctx context.Context, name string, limit time.Durati
 	if j.Status.Phase != api.Succeeded {
 		return j, fmt.Errorf("job %s: %s: %s; %s", name, j.Status.Phase, j.Status.Message, stepsOf(j))
 	}
+	for _, s := range j.Status.Steps {
+		l.say("    %-24s %6.1f s  %s", s.ID, s.DoneAt.Sub(s.IntendedAt).Seconds(), s.Outcome+s.Error)
+	}
 	return j, nil
 }
 

@@ -96,12 +96,25 @@ func Scenarios() []Scenario {
 			About: "the line is cut while the machine writes on; it fails over to an older point, the old one comes up by itself, and it is brought home",
 			run:   runFailback,
 		},
+		{
+			Name:   "path-kill",
+			About:  "the processes of the data path are killed under load, its lines cut, its disks filled; nothing may be lost, nor noticed at the source",
+			Faults: pathFaultList(),
+			run:    runPathKill,
+		},
 	}
 }
 
 func faultList() (list []FaultInfo) {
 	for _, d := range drills() {
 		list = append(list, FaultInfo{d.name, d.about})
+	}
+	return list
+}
+
+func pathFaultList() (list []FaultInfo) {
+	for _, f := range pathFaults() {
+		list = append(list, FaultInfo{f.name, f.about})
 	}
 	return list
 }

@@ -59,7 +59,7 @@ func (m *Machine) keepPoints() {
 func (m *Machine) duePoints(s Spec, crash, app *time.Time) time.Duration {
 	now, retry := time.Now(), false
 	if s.PointNow != "" && m.marks.Get("point") != s.PointNow {
-		retry = m.point(s, s.PointApp, s.PointNow) != nil || m.marks.Set("point", s.PointNow) != nil
+		retry = m.goingDown(s) || m.point(s, s.PointApp, s.PointNow) != nil || m.marks.Set("point", s.PointNow) != nil
 	}
 	if s.AppEvery > 0 && !now.Before(*app) {
 		if err := m.point(s, true, ""); errors.Is(err, capture.ErrInGap) {
@@ -80,6 +80,9 @@ func (m *Machine) duePoints(s Spec, crash, app *time.Time) time.Duration {
 	}
 	return max(time.Millisecond, min(untilDue(s.AppEvery, *app), untilDue(s.CrashEvery, *crash)))
 }
+
+// goingDown tells whether the machine is being shut down: its last point comes after that.
+func (m *Machine) goingDown(s Spec) bool { return s.VM != nil && !s.Run && m.vm.Running(m.ctx) }
 
 func untilDue(every time.Duration, at time.Time) time.Duration {
 	if every <= 0 {

@@ -50,12 +50,14 @@ func (c *checker) begin(ctx context.Context, work *sync.WaitGroup, q *api.Servic
 	work.Go(func() { c.ask(ctx, *q, screenshot) })
 }
 
+// end stops asking; what was answered is forgotten.
 func (c *checker) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cancel != nil {
 		c.cancel()
 	}
+	c.cancel, c.began, c.answered = nil, time.Time{}, 0
 }
 
 func (c *checker) ask(ctx context.Context, q api.ServiceCheck, screenshot func(context.Context) string) {

@@ -93,8 +93,10 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 	if err := e.machine.Set(ctx, e.spec(c)); err != nil {
 		return err
 	}
-	if p.Run && p.Mode == "writable" {
+	if p.Mode == "writable" && (p.Run || p.VM == nil) {
 		e.check.begin(e.ctx, &e.work, p.Check, e.screenshot)
+	} else {
+		e.check.end()
 	}
 	return nil
 }

@@ -65,10 +65,14 @@ func (e *engine) describe(s *api.EngineState) {
 		s.Phase = "paused"
 		s.Conditions = append(s.Conditions, api.Condition{Code: "DiskFull", Severity: api.Critical, Message: "writes wait: " + waiting +
 			"; raise the quota or make room, and the machine goes on", Impacts: "the machine stands still"})
+	case p.VM == nil && answered == 0:
+		s.Phase = "running" // its disks are served; somebody else boots it
+	case p.VM != nil && !p.Run && e.machine.VM().Running(e.ctx):
+		s.Phase = "stopping"
+	case p.VM != nil && !p.Run:
+		s.Phase = "stopped"
 	case answered > 0:
 		s.Phase = "answering"
-	case !p.Run:
-		s.Phase = "running" // its disks are served; somebody else boots it
 	case p.Check != nil:
 		s.Phase = "booting"
 	default:
