@@ -137,7 +137,8 @@ func (a *Audit) line(e api.AuditEntry) error {
 		return fmt.Errorf("audit: %w", err)
 	}
 	if _, err := a.file.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("audit: %w", err)
+		// A full disk may have taken a part: the next entry must not stand behind it.
+		return fmt.Errorf("audit: %w", errors.Join(err, a.file.Truncate(a.size), seek(a.file, a.size)))
 	}
 	a.size, a.end = a.size+int64(len(line))+1, link{e.Seq, e.Hash}
 	return nil

@@ -70,9 +70,13 @@ func (a *Audit) rotate() error {
 	if err != nil {
 		return errors.Join(err, os.Rename(aside, a.path))
 	}
-	old := a.file
+	old, size, first, end := a.file, a.size, a.first, a.end
 	a.file, a.size = next, 0
-	return errors.Join(old.Close(), a.goOn(aside))
+	if err := a.goOn(aside); err != nil {
+		a.file, a.size, a.first, a.end = old, size, first, end
+		return errors.Join(err, next.Close(), os.Rename(aside, a.path))
+	}
+	return old.Close()
 }
 
 // goOn writes the first entry of a file that goes on from another one, and deletes the oldest that is too much.
