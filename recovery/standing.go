@@ -16,6 +16,9 @@ func ProcessServer(ps *api.ProcessServer, machines []View) Told {
 		Bandwidth: ps.Spec.Bandwidth}
 	for _, v := range machines {
 		m := v.machine()
+		if m != nil && m.Stage == api.StagePending && m.Run.Point == nil && m.Before != nil {
+			m = m.Before // the last point of a move is still on its way
+		}
 		if m == nil || m.Stage != api.StageProtected || v.missing() != "" || v.server(m.Location).Metadata.Name != ps.Metadata.Name {
 			continue
 		}

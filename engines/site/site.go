@@ -116,6 +116,9 @@ func (e *engine) end(ctx context.Context, p *api.SiteConfig) (err error) {
 	}
 	e.ended = "stopped"
 	if p.Mode == "discard" {
+		if err := e.marks.Set(hydrated, ""); err != nil { // before the files go: what comes next starts from its own point
+			return err
+		}
 		for _, d := range p.Disks {
 			if p.InPlace {
 				continue // it is the old primary's disk
