@@ -156,3 +156,35 @@ func TestEverythingIsStored(t *testing.T) {
 		t.Errorf("sender's status %+v", got)
 	}
 }
+
+// orderSource notes which of the far side's words came first.
+type orderSource struct {
+	*fakeSource
+	said []string
+}
+
+func (o *orderSource) note(s string) {
+	o.mu.Lock()
+	o.said = append(o.said, s)
+	o.mu.Unlock()
+}
+
+func (o *orderSource) Rewind(from uint64) bool { o.note("rewind"); return o.fakeSource.Rewind(from) }
+func (o *orderSource) Release(upTo uint64)     { o.note("release"); o.fakeSource.Release(upTo) }
+func (o *orderSource) Stored(upTo uint64)      { o.note("stored"); o.fakeSource.Stored(upTo) }
+
+// A far side of another past must be found out before anything is released or taken for stored.
+func TestASenderRewindsFirst(t *testing.T) {
+	s := newSite(t)
+	_, at, _ := serve(t, s.serverConfig(fastDir(t)), "")
+	src := &orderSource{fakeSource: newFakeSource(8, 100)}
+	cfg := s.senderConfig(src.fakeSource, at)
+	cfg.Source = src
+	snd := send(t, cfg)
+	eventually(t, "connected", func() bool { return snd.Status().Connected })
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	if src.said[0] != "rewind" {
+		t.Errorf("it said %v", src.said)
+	}
+}
