@@ -38,7 +38,7 @@ const (
 	storeUser   = "lab"
 	storeSecret = "labsecret"
 	keptFor     = 20 * time.Second // a point, so that the keeper has something to do
-	pathQueue   = 4 << 20 // bytes; small, so that a line that is cut makes a gap soon
+	pathQueue   = 4 << 20          // bytes; small, so that a line that is cut makes a gap soon
 )
 
 type pathLab struct {
