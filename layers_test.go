@@ -20,7 +20,7 @@ var floors = map[string]int{
 	"api": 0, "clock": 0, "mutant": 0,
 	"health": 1, "lead": 1, "job": 1, "retain": 1,
 	"store": 2, "objstore": 2, "wire": 2, "probe": 2, "notify": 2, "hostnet": 2, "cloud": 2, "pki": 2, "client": 2, "journal": 2,
-	"hypervisor": 2, "nbd": 2,
+	"hypervisor": 2, "nbd": 2, "install": 2,
 	"capture": 3, "replication": 3, "vault": 3, "volume": 3,
 	"appliance": 4, "recovery": 4, "steward": 4, "engines": 4,
 	"controller": 5, "agent": 5,

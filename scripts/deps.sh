@@ -9,6 +9,7 @@ packages=(
   zookeeper default-jre-headless                  # a real ensemble for store/zookeeper
   nbdkit libnbd-bin python3-libnbd qemu-utils fio # other people's ends of NBD, and its measure
   stress-ng                                       # load for the soak
+  openssh-server openssh-client systemd           # agents are installed over ssh; units are verified
   qemu-system-x86 ovmf                            # the hypervisor
   grub-pc-bin grub-common e2fsprogs xfsprogs fdisk busybox-static cpio debootstrap # what guests are built with
   nodejs npm                                      # Azurite, for objstore/azblob

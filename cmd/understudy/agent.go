@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -17,15 +19,15 @@ import (
 // agentFlags are what an agent is told; the rest it learns when it enrols.
 type agentFlags struct {
 	agent.Config
-	controllers, logLevel string
+	controllers, tokenFile, logLevel string
 }
 
 func agentVerb(c *console) *cobra.Command {
 	var f agentFlags
 	cmd := &cobra.Command{
 		Use:   "agent",
-		Short: "Run the agent of a router or appliance",
-		Long: `Run the agent of this host until it is interrupted; needs root.
+		Short: "Run the agent of a host, router or appliance, or install it",
+		Long: `Run the agent of this host until it is interrupted; needs root. "understudy agent install" does so for good, here or on another machine.
 
 The first start needs --controllers and --token, which "understudy token create --node NAME" prints. Stopping, killing
 or upgrading an agent leaves the routes it made in place; addresses that it holds under a grant go when the grant ends.
@@ -41,10 +43,12 @@ active, which is what a load balancer's probe wants; /active/ApplianceGroup/TENA
 	flags.StringVar(&f.Dir, "dir", "", "directory of this agent (default: agent in $UNDERSTUDY_DIR, /var/lib/understudy for root, or ~/.understudy)")
 	flags.StringVar(&f.controllers, "controllers", "", "HOST:PORT of every controller's cluster endpoint, with commas between them (default: those named at enrolment)")
 	flags.StringVar(&f.Token, "token", "", "one-time token of the first start; ignored later")
+	flags.StringVar(&f.tokenFile, "token-file", "", "file that holds it, in place of --token; one that is not there is none")
 	flags.StringVar(&f.HealthListen, "health-listen", "", "HOST:PORT that answers /healthz and /active (default: none)")
 	flags.StringVar(&f.PeerListen, "peer-listen", "", "HOST:PORT where other candidates ask for promises, for lease effects (default: none)")
 	flags.StringVar(&f.PeerAddress, "peer-address", "", "HOST:PORT under which others reach --peer-listen (default: the same)")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	cmd.AddCommand(agentInstallVerb(c), agentUninstallVerb(c))
 	return cmd
 }
 
@@ -60,6 +64,9 @@ func (c *console) agent(ctx context.Context, f agentFlags) error {
 	if f.controllers != "" {
 		cfg.Controllers = strings.Split(f.controllers, ",")
 	}
+	if err := readToken(&cfg, f.tokenFile); err != nil {
+		return err
+	}
 	if err := checkAgent(cfg); err != nil {
 		return err
 	}
@@ -67,6 +74,22 @@ func (c *console) agent(ctx context.Context, f agentFlags) error {
 	if errors.Is(err, agent.ErrNotEnrolled) {
 		return usagef("%v", err)
 	}
+	return err
+}
+
+// readToken takes the token from its file, if one is named and there.
+func readToken(cfg *agent.Config, path string) error {
+	if path == "" {
+		return nil
+	}
+	if cfg.Token != "" {
+		return usagef("agent: --token and --token-file: want one of them")
+	}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	cfg.Token = strings.TrimSpace(string(b))
 	return err
 }
 
