@@ -28,27 +28,34 @@ func (s *Server) getForesight(c *call) error {
 	if err != nil {
 		return err
 	}
-	var p api.Plan
-	var refused string
-	switch o := o.(type) {
-	case *api.ProtectedMachine:
-		v, err := s.machineView(c.r.Context(), o)
-		if err != nil {
-			return err
-		}
-		p, refused = v.Foresee(&op)
-	case *api.RecoveryPlan:
-		v, err := s.planView(c.r.Context(), o)
-		if err != nil {
-			return err
-		}
-		p, refused = v.Foresee(&op)
+	p, refused, err := s.foresee(c.r.Context(), o, &op)
+	if err != nil {
+		return err
 	}
 	if refused != "" {
 		return api.Errorf(api.CodeConflict, "%s: %s", c.ref(), refused)
 	}
 	writeJSON(c.w, http.StatusOK, p)
 	return nil
+}
+
+// foresee gives what an operation of a machine or a recovery plan would do now, or why it is refused.
+func (s *Server) foresee(ctx context.Context, o api.Object, op *api.Operation) (p api.Plan, refused string, err error) {
+	switch o := o.(type) {
+	case *api.ProtectedMachine:
+		v, err := s.machineView(ctx, o)
+		if err != nil {
+			return p, "", err
+		}
+		p, refused = v.Foresee(op)
+	case *api.RecoveryPlan:
+		v, err := s.planView(ctx, o)
+		if err != nil {
+			return p, "", err
+		}
+		p, refused = v.Foresee(op)
+	}
+	return p, refused, nil
 }
 
 // machineView is what the leader looks at when it decides about a machine, as far as the store tells.

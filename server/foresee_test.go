@@ -33,7 +33,9 @@ func TestOperationsAreForeseen(t *testing.T) {
 	if p.Group.Name != "web" || p.Operation != api.OpFailover || p.From != "hq" || p.To != "dr" || p.Expected == 0 || p.Worst <= p.Expected {
 		t.Errorf("plan %+v", p)
 	}
-	if !slices.ContainsFunc(p.Steps, func(s api.Step) bool { return s.Kind == api.StepChoose && s.Choose.Choice.Kind == api.PointLatestProcessed }) {
+	if !slices.ContainsFunc(p.Steps, func(s api.Step) bool {
+		return s.Kind == api.StepChoose && s.Choose.Choice.Kind == api.PointLatestProcessed
+	}) {
 		t.Errorf("no point is chosen: %+v", p.Steps)
 	}
 	whole, err := foresee("recoveryplans/shop", client.Query{"operation": "TestFailover"})

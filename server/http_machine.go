@@ -35,7 +35,7 @@ func (s *Server) postOperation(c *call) error {
 }
 
 // allowed refuses an operation that the state forbids, and gives the revision of the resource. A status is written at most
-// once a second: one that still shows a job which has ended is waited for.
+// once a second: what it forbids may be allowed by what is decided since, and one that still shows a job which has ended is waited for.
 func (s *Server) allowed(c *call, op api.OperationKind) (store.Rev, error) {
 	for deadline := s.now().Add(requestWait); ; {
 		o, rev, err := s.resources.get(c.r.Context(), c.ref())
@@ -45,6 +45,9 @@ func (s *Server) allowed(c *call, op api.OperationKind) (store.Rev, error) {
 		why, stale := forbidden(o, op), false
 		if why == "" {
 			return rev, nil
+		}
+		if _, refused, err := s.foresee(c.r.Context(), o, &api.Operation{Operation: op}); err != nil || refused == "" {
+			return rev, err
 		}
 		if name := scenario(o); name != "" {
 			j, _, err := s.resources.get(c.r.Context(), api.Ref{Kind: api.KindJob, Tenant: c.tenant, Name: name})
