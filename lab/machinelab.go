@@ -77,6 +77,8 @@ type machineLab struct {
 	o      Options
 	r      *Result
 	dir    string // on a disk
+	config string // of the operator's command line
+	agents string // cluster endpoints that agents are told, with commas between them
 	tokens map[string]string
 	procs  map[string]*process // controllers and agents by machine
 	desk   *desk
@@ -142,19 +144,21 @@ func (l *machineLab) wire() error {
 // cut cuts the line between site P and the rest, or joins it.
 func (l *machineLab) cut(yes bool) error { return l.topo.spaces["switch"].SetUp("line-p", !yes) }
 
-func (l *machineLab) client() string { return filepath.Join(l.dir, "cluster", "client.yaml") }
-
 // ctl runs the operator's command line.
 func (l *machineLab) ctl(ctx context.Context, args ...string) ([]byte, error) {
-	out, err := l.topo.spaces["operator"].output(ctx, l.binary, append(args, "--config", l.client())...)
+	out, err := l.topo.spaces["operator"].output(ctx, l.binary, append(args, "--config", l.config)...)
 	return []byte(out), err
 }
 
 func (l *machineLab) startControl(ctx context.Context) error {
+	l.config = filepath.Join(l.dir, "cluster", "client.yaml")
 	args := []string{"cluster", "init", "--dir", filepath.Join(l.dir, "cluster")}
+	var endpoints []string
 	for _, name := range controllers {
 		args = append(args, "--controller", name+"="+machineAddress(name))
+		endpoints = append(endpoints, machineAddress(name)+":"+agentPort)
 	}
+	l.agents = strings.Join(endpoints, ",")
 	if _, err := l.topo.spaces["operator"].output(ctx, l.binary, args...); err != nil {
 		return err
 	}
@@ -163,14 +167,8 @@ func (l *machineLab) startControl(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := l.openDesk(); err != nil {
+	if err := l.openDesk(ctx); err != nil {
 		return err
-	}
-	if !waitFor(ctx, 30*time.Second, func() bool {
-		var s api.ClusterStatus
-		return l.desk.get("/v1/status", &s) == nil && s.Leader != ""
-	}) {
-		return errors.New("no controller leads after 30s")
 	}
 	for _, name := range machineAgents {
 		if err := l.startAgent(ctx, name); err != nil {
@@ -180,12 +178,21 @@ func (l *machineLab) startControl(ctx context.Context) error {
 	return nil
 }
 
-func (l *machineLab) openDesk() (err error) {
+// openDesk sits down at the operator's desk, and waits until a controller leads.
+func (l *machineLab) openDesk(ctx context.Context) (err error) {
 	if l.desk != nil {
 		l.desk.close()
 	}
-	l.desk, err = l.nvaLab.openDesk(l.client())
-	return err
+	if l.desk, err = l.nvaLab.openDesk(l.config); err != nil {
+		return err
+	}
+	if !waitFor(ctx, 30*time.Second, func() bool {
+		var s api.ClusterStatus
+		return l.desk.get("/v1/status", &s) == nil && s.Leader != ""
+	}) {
+		return errors.New("no controller leads after 30s")
+	}
+	return nil
 }
 
 func (l *machineLab) startController(name string) (err error) {
@@ -208,12 +215,8 @@ func (l *machineLab) startAgent(ctx context.Context, name string) (err error) {
 		}
 		l.tokens[name] = reply.Token
 	}
-	var addresses []string
-	for _, c := range controllers {
-		addresses = append(addresses, machineAddress(c)+":"+agentPort)
-	}
 	l.procs[name], err = l.start(name, program{name: name + "-agent", path: l.binary, args: []string{"agent", "--dir", l.agentDir(name),
-		"--controllers", strings.Join(addresses, ","), "--token", l.tokens[name]}})
+		"--controllers", l.agents, "--token", l.tokens[name]}})
 	return err
 }
 
