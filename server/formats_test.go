@@ -14,7 +14,7 @@ import (
 )
 
 // examples gives the blocks between the fences of a page of docs/formats.
-func examples(t *testing.T, page string) (blocks []string) {
+func examples(t testing.TB, page string) (blocks []string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "docs", "formats", page))
 	if err != nil {

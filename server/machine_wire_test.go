@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +97,25 @@ func TestADrillOverTheWire(t *testing.T) {
 	m = s.untilMachine("cleaned up", func(m *api.ProtectedMachine) bool { return m.Status.LastDrill != nil })
 	if d := m.Status.LastDrill; !d.Passed || d.Notes != "as expected" || d.Point != "p1" {
 		t.Errorf("last drill %+v", d)
+	}
+	var metrics []byte
+	if err := tr.admin.Call(t.Context(), "GET", "/metrics", nil, "", nil, &metrics); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`understudy_machine_rpo_seconds{machine="web",over="now",tenant="default"} 0.3`,
+		`understudy_machine_records{machine="web",state="stored",tenant="default"} 2`,
+		`understudy_machine_replication_health{machine="web",tenant="default"} 1`,
+		`understudy_machine_failover_ready{machine="web",tenant="default"} 1`,
+		`understudy_machine_location{location="Primary",machine="web",state="Protected",tenant="default"} 1`,
+		`understudy_machine_last_drill_timestamp_seconds{machine="web",tenant="default"} `,
+		`understudy_processserver_connected{processserver="ps1",tenant="default"} 1`,
+		`understudy_processserver_conditions{processserver="ps1",severity="critical",tenant="default"} 0`,
+		`understudy_vault_conditions{severity="warning",tenant="default",vault="v"} `,
+	} {
+		if !strings.Contains(string(metrics), want) {
+			t.Errorf("metrics lack %q", want)
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ func CheckRecoverDir(dir string) error {
 		return nil
 	}
 	if err == nil && len(there) > 0 {
-		err = fmt.Errorf("%s is not empty (%s …): want a directory that is not there yet", dir, there[0].Name())
+		err = api.Errorf(api.CodeConflict, "%s is not empty (%s …): want a directory that is not there yet", dir, there[0].Name())
 	}
 	return err
 }

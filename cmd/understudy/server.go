@@ -44,7 +44,7 @@ than one controller.`,
 	flags.StringArrayVar(&f.webhooks, "notify-webhook", nil, "URL that gets each event by POST; may be given more than once")
 	flags.StringArrayVar(&f.execs, "notify-exec", nil, "program in --hooks-dir that gets each event on standard input; may be given more than once")
 	flags.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error (default: info)")
-	cmd.AddCommand(serverBackupVerb(c), serverRestoreVerb(c))
+	cmd.AddCommand(serverBackupVerb(c), serverRestoreVerb(c), serverRecoverVerb(c))
 	return cmd
 }
 
