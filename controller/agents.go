@@ -22,6 +22,7 @@ type agent struct {
 	echoes   lead.Echoes
 	gone     bool
 	since    clock.Instant
+	ticked   clock.Instant // when it was last heard of
 	// renewed says, by owner, when this leadership last renewed or gave a grant.
 	renewed map[string]clock.Instant
 }
@@ -40,7 +41,7 @@ func (c *Core) agentHello(e AgentHello) {
 		return
 	}
 	a := &agent{name: e.Node, session: e.Session, life: e.Life, peer: e.PeerAddress, version: e.Version, drivers: e.Drivers,
-		sections: sectionMap(e.Sections), holds: e.Holds, since: c.now, renewed: map[string]clock.Instant{}}
+		sections: sectionMap(e.Sections), holds: e.Holds, since: c.now, ticked: c.now, renewed: map[string]clock.Instant{}}
 	if old != nil {
 		a.renewed = old.renewed
 	}
@@ -94,6 +95,7 @@ func (c *Core) agentTick(e AgentTick) {
 	if a == nil || a.life != e.Life {
 		return
 	}
+	a.ticked = c.now
 	if c.leading {
 		a.echoes.Arrived(c.now, e.Seq)
 	}

@@ -266,3 +266,16 @@ func (e *estate) ends() string {
 	p := e.protect()
 	return out + fmt.Sprintf("protect %s %s run %v yield %v", p.Mode, p.Stream, p.Run, p.Yield != nil)
 }
+
+// A source that has just died has a session still: a failover does not wait for it until a step's deadline.
+func TestAFailoverDoesNotWaitForASourceThatIsSilent(t *testing.T) {
+	e := protected(t)
+	for _, n := range []string{"host1", "ps1"} {
+		e.agents["default/"+n] = false // it answers nothing and ticks no more
+	}
+	e.ask(api.Operation{Operation: api.OpFailover, Point: &api.PointChoice{Kind: api.PointLatestProcessed}})
+	e.pass(6 * time.Second)
+	if s := e.site("host2"); s == nil || s.Mode != "writable" {
+		t.Fatalf("after 6 s host2 has %+v", s)
+	}
+}

@@ -91,6 +91,7 @@ func (c *Core) startRuns(d driven) {
 		s.runs[st.ID] = r
 		c.begin(d, j, r)
 		c.watchDeadline(s, r)
+		c.watchSilence(s, r)
 	}
 }
 
@@ -197,6 +198,26 @@ func (c *Core) watchDeadline(s *subject, r *run) {
 		if s.runs[r.step.ID] == r && r.attempt == 0 {
 			c.finish(c.subjects[s.ref], r, job.Result{Err: fmt.Errorf("%s within %v", r.missed(), r.step.Deadline)})
 		}
+	})
+}
+
+// watchSilence gives up an optional step whose node is not heard of for a lease's time: it holds up what matters, such as a failover
+// from a site that is gone. The node is told at its first contact.
+func (c *Core) watchSilence(s *subject, r *run) {
+	if !r.step.Optional || r.node == "" {
+		return
+	}
+	c.after(c.cfg.Timing.TickEvery(), func() {
+		if s.runs[r.step.ID] != r {
+			return
+		}
+		led, _ := c.elector.Acquired()
+		a := c.agents[r.node]
+		if c.now.Since(led) > c.cfg.Timing.TTL && (a == nil || a.gone || c.now.Since(a.ticked) > c.cfg.Timing.TTL) {
+			c.finish(c.subjects[s.ref], r, job.Result{Err: fmt.Errorf("%s is not heard of", r.node), Permanent: true})
+			return
+		}
+		c.watchSilence(s, r)
 	})
 }
 
