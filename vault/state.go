@@ -37,8 +37,12 @@ func (v *Vault) load(ctx context.Context, stream string) (*state, error) {
 		if !errors.Is(err, ErrMissing) {
 			return st, err
 		}
-		// The manifest may have been replaced and collected since the head was read.
-		if again, _, err2 := v.loadHead(ctx, stream); err2 != nil || again.Manifest == h.Manifest {
+		// The manifest may have been replaced and collected since the head was read: that is no damage.
+		again, _, err2 := v.loadHead(ctx, stream)
+		if err2 != nil {
+			return nil, err2
+		}
+		if again.Manifest == h.Manifest {
 			return nil, err
 		}
 	}
