@@ -132,13 +132,8 @@ func runPathKill(ctx context.Context, o Options) (r Result, err error) {
 
 // begin starts every process and the load, and waits until the machine is protected.
 func (l *pathLab) begin(ctx context.Context) error {
-	for _, role := range []string{roleStore, rolePS, roleProtect, roleKeeper} {
-		if err := l.start(role); err != nil {
-			return err
-		}
-		if role == roleStore && !waitFor(ctx, 30*time.Second, l.storeAnswers) {
-			return fmt.Errorf("the object server does not answer: %s", l.tail(roleStore))
-		}
+	if err := l.startRoles(ctx, roleStore, rolePS, roleProtect, roleKeeper); err != nil {
+		return err
 	}
 	l.load = startLoad(ctx, l.h, string(l.homes[roleProtect])+"/disk.sock")
 	l.watch = startWatch(ctx, l)
@@ -147,6 +142,18 @@ func (l *pathLab) begin(ctx context.Context) error {
 		return fmt.Errorf("%w\nprotect: %s\nprocess server: %s", err, l.tail(roleProtect), l.tail(rolePS))
 	}
 	l.say("protected after %.1f s", time.Since(began).Seconds())
+	return nil
+}
+
+func (l *pathLab) startRoles(ctx context.Context, roles ...string) error {
+	for _, role := range roles {
+		if err := l.start(role); err != nil {
+			return err
+		}
+		if role == roleStore && !waitFor(ctx, 30*time.Second, l.storeAnswers) {
+			return fmt.Errorf("the object server does not answer: %s", l.tail(roleStore))
+		}
+	}
 	return nil
 }
 

@@ -31,23 +31,26 @@ type pathOutage struct {
 	// keep begins it, and is called again and again while it lasts.
 	keep func() error
 	end  func() error
+	// victim is the role that is killed -9 in the middle of it, and comes up while it lasts.
+	victim string
 }
 
 func stopProcessServer(l *pathLab, o Options) pathOutage {
 	p := l.procs[rolePS]
-	return pathOutage{o.gone(), func() error { return p.signal(unix.SIGSTOP) }, func() error { return p.signal(unix.SIGCONT) }}
+	return pathOutage{o.gone(), func() error { return p.signal(unix.SIGSTOP) }, func() error { return p.signal(unix.SIGCONT) }, roleProtect}
 }
 
 func shutVault(l *pathLab, o Options) pathOutage {
 	d := l.doors[rolePS]
-	return pathOutage{o.gone(), func() error { d.shut(); return nil }, func() error { d.open(); return nil }}
+	return pathOutage{o.gone(), func() error { d.shut(); return nil }, func() error { d.open(); return nil }, rolePS}
 }
 
 // fills keeps a place full: what is freed there is taken away at once.
 func fills(place string) func(*pathLab, Options) pathOutage {
 	return func(l *pathLab, o Options) pathOutage {
 		dir := l.full()[place]
-		return pathOutage{o.gone() / 2, func() error { return l.m.fill(dir, 4<<10) }, func() error { return l.m.free(dir) }}
+		victim := map[string]string{placeSpool: rolePS, placeCapture: roleProtect, placeVault: roleStore}[place]
+		return pathOutage{o.gone() / 2, func() error { return l.m.fill(dir, 4<<10) }, func() error { return l.m.free(dir) }, victim}
 	}
 }
 
@@ -82,16 +85,22 @@ func (k *pathRun) outage(ctx context.Context, f pathFault) error {
 	k.r.figure(Figure{Name: "write_max", Value: milliseconds(slowest), Unit: "ms", Fault: f.name})
 	k.r.figure(Figure{Name: "writes", Value: float64(written), Unit: "count", Fault: f.name})
 	k.r.check("the source does not notice "+f.name, slowest < writeLimit && errs == 0 && written > 0 && felt != "",
-		"%d writes in %v, the slowest took %v, %d errors; others: %s; well again after %v", written, x.lasts, slowest.Round(time.Millisecond), errs, felt, closed.Round(100*time.Millisecond))
+		"%d writes in %v, the slowest took %v, %d errors; in the middle kill -9 of %s; others: %s; well again after %v", written, x.lasts, slowest.Round(time.Millisecond), errs, x.victim, felt, closed.Round(100*time.Millisecond))
 	return nil
 }
 
 // endure keeps an outage up for its time, and tells what the engines say of it; "" if nobody but the lab knows of it.
 func (k *pathRun) endure(ctx context.Context, x pathOutage) (felt string, err error) {
-	gap, rpo, codes := false, time.Duration(0), map[string]bool{}
-	for until := time.Now().Add(x.lasts); time.Now().Before(until); {
+	gap, rpo, codes, killed := false, time.Duration(0), map[string]bool{}, false
+	for began := time.Now(); time.Since(began) < x.lasts; {
 		if err := errors.Join(x.keep(), sleep(ctx, 200*time.Millisecond)); err != nil {
 			return "", err
+		}
+		if !killed && time.Since(began) > x.lasts/2 {
+			if err := k.killOnce(x.victim); err != nil {
+				return "", err
+			}
+			killed = true
 		}
 		for _, role := range []string{roleProtect, rolePS} {
 			limited, cancel := context.WithTimeout(ctx, time.Second)
@@ -113,6 +122,18 @@ func (k *pathRun) endure(ctx context.Context, x pathOutage) (felt string, err er
 		all = append(all, fmt.Sprintf("RPO %.1f s", rpo.Seconds()))
 	}
 	return strings.Join(append(all, slices.Sorted(maps.Keys(codes))...), ", "), nil
+}
+
+// killOnce kills a role and starts it again.
+func (k *pathRun) killOnce(role string) error {
+	k.procs[role].kill()
+	k.kills[role+" in an outage"]++
+	if role == roleProtect {
+		if err := k.onDisk(); err != nil {
+			return k.found(fmt.Errorf("on the protected disk after kill -9: %w", err))
+		}
+	}
+	return k.start(role)
 }
 
 func (l *load) errors() int {

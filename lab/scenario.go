@@ -102,6 +102,11 @@ func Scenarios() []Scenario {
 			Faults: pathFaultList(),
 			run:    runPathKill,
 		},
+		{
+			Name:  "path-oracle",
+			About: "QEMU logs what it writes to a protected disk; the stream in the vault must say the same",
+			run:   runPathOracle,
+		},
 	}
 }
 
