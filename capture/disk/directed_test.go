@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -379,4 +380,33 @@ func TestInitialCopyGoesOn(t *testing.T) {
 	}
 	far.check(t, killed)
 	m.Close()
+}
+
+// What was not sent stays as old as it is, however often the process is killed: else a cut line would look short.
+func TestUnsentIsAsOldAsItIs(t *testing.T) {
+	var clock atomic.Int64
+	clock.Store(1e18)
+	now := func() time.Time { return time.Unix(0, clock.Load()) }
+	m, w, far := opened(t, func(c *Config) { c.now = now })
+	if p := m.Position(); !p.OldestUnsent.IsZero() {
+		t.Errorf("everything is stored, and something is unsent since %v", p.OldestUnsent)
+	}
+	began := time.Unix(0, clock.Add(int64(time.Minute)))
+	write(t, m, 0, 1)
+	for range 2 {
+		w = w.crash(rand.New(rand.NewPCG(1, 1)), false, func() {})
+		clock.Add(int64(time.Minute))
+		c := testConfig(w, "boot")
+		c.now = now
+		m = mustOpen(t, c)
+		defer m.Close()
+		if p := m.Position(); !p.OldestUnsent.Equal(began) {
+			t.Errorf("after kill -9, something is unsent since %v; want %v", p.OldestUnsent, began)
+		}
+	}
+	m.Rewind(far.spooled + 1)
+	far.finish(t, m)
+	if p := m.Position(); !p.OldestUnsent.IsZero() {
+		t.Errorf("everything is stored, and something is unsent since %v", p.OldestUnsent)
+	}
 }

@@ -37,9 +37,10 @@ type gap struct {
 	shipping bool
 	from     uint64 // the first position that may be missing
 	since    time.Time
-	unsure   bool   // after a restart: what the far side has is not known until the sender says or asks
-	begin    uint64 // the number of the newest GapBegin
-	suspect  bool   // everything is dirty because bitmaps could not be trusted
+	before   time.Time // since when an earlier process had something unsent, until the sender says what the far side has
+	unsure   bool      // after a restart: what the far side has is not known until the sender says or asks
+	begin    uint64    // the number of the newest GapBegin
+	suspect  bool      // everything is dirty because bitmaps could not be trusted
 	began    time.Time
 	total    int64 // blocks dirty when closing began
 	left     int64 // blocks not read again
@@ -53,12 +54,14 @@ func (m *Machine) openGap(from uint64) {
 	m.current().lossy = true
 	if m.gap.phase == streaming {
 		m.gap.from, m.gap.since, m.gap.total = from, m.now(), 0
+		m.gap.since = m.unsentSince()
 		m.log.Info("capture: the stream has a gap", "stream", m.stream, "from", from)
 	} else {
 		m.gap.from = min(m.gap.from, from)
 	}
 	m.gap.phase = dropping
 	m.state.put(liveGapFrom, m.gap.from+1)
+	m.noteUnsent()
 	kick(m.gapKick)
 }
 
@@ -189,6 +192,7 @@ func (m *Machine) endGap() error {
 	m.gap.phase, m.gap.from, m.gap.since, m.gap.left, m.gap.began = streaming, 0, time.Time{}, 0, time.Time{}
 	m.gap.suspect = false
 	m.state.put(liveGapFrom, 0)
+	m.noteUnsent()
 	for _, code := range []string{capture.ReadFailing, capture.PowerLost, capture.HistoryMismatch} {
 		m.clearCondition(code)
 	}

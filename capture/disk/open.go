@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/understudy-ha/understudy/capture"
 )
@@ -145,6 +146,9 @@ func (m *Machine) resume() error {
 	suspect := st.Suspect
 	wasInGap := !st.Clean || st.get(liveGapFrom) != 0
 	m.next, m.stored, m.queue.stored = st.get(liveNext), max(st.get(liveStored), st.Stored), st.get(liveStoredRecords)
+	if since := st.get(liveUnsent); since != 0 && !powerLost {
+		m.gap.before = time.Unix(0, int64(since))
+	}
 	if powerLost {
 		m.next, m.stored = st.Reserved, st.Stored
 		m.setCondition(capture.PowerLost, "the machine lost power: what was written lately is sent again")

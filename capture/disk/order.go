@@ -49,6 +49,7 @@ func (m *Machine) finish(o *op, payload int64, failed bool) {
 		m.openGap(o.rec.Seq)
 	}
 	g.setHeld(g.heldNow())
+	m.noteUnsent()
 	o.gen.pins--
 	m.gate.leave()
 }
@@ -68,6 +69,7 @@ func (m *Machine) emit(rec journal.Record) (uint64, bool) {
 	}
 	m.number(&rec)
 	m.queue.push(rec, false)
+	m.noteUnsent()
 	return rec.Seq, true
 }
 
@@ -113,18 +115,36 @@ func (m *Machine) Position() capture.Position {
 		Stream: m.stream, Epoch: m.epoch,
 		Captured: m.next - 1, Released: min(m.queue.released, m.next-1), Stored: m.stored,
 		QueueBytes: m.queue.bytes, QueueRecords: m.queue.records,
-		OldestUnsent: m.queue.oldest(),
+		OldestUnsent: m.unsentSince(),
 		InGap:        m.gap.phase != streaming, GapFrom: m.gap.from, Shipping: m.gap.shipping,
 		Counters: m.counters(),
 		Resync:   m.progress(),
-	}
-	if p.InGap && (p.OldestUnsent.IsZero() || m.gap.since.Before(p.OldestUnsent)) {
-		p.OldestUnsent = m.gap.since
 	}
 	for _, c := range m.conditions {
 		p.Conditions = append(p.Conditions, c)
 	}
 	return p
+}
+
+// unsentSince is when the oldest record that is not released was captured, as far as that is known; in a gap not later than
+// its beginning, also if that was in an earlier process. mu is held.
+func (m *Machine) unsentSince() time.Time {
+	t := m.queue.oldest()
+	for _, other := range []time.Time{m.gap.since, m.gap.before} {
+		if !other.IsZero() && (t.IsZero() || other.Before(t)) {
+			t = other
+		}
+	}
+	return t
+}
+
+// noteUnsent remembers it for the next process, should this one be killed. mu is held.
+func (m *Machine) noteUnsent() {
+	if t := m.unsentSince(); t.IsZero() {
+		m.state.put(liveUnsent, 0)
+	} else {
+		m.state.put(liveUnsent, uint64(t.UnixNano()))
+	}
 }
 
 // Counters are read together.

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"time"
 
 	"github.com/understudy-ha/understudy/capture"
 	"github.com/understudy-ha/understudy/journal"
@@ -34,6 +35,7 @@ func (m *Machine) Next(ctx context.Context) ([]journal.Record, error) {
 func (m *Machine) Release(upTo uint64) {
 	m.mu.Lock()
 	m.queue.release(min(upTo, m.next-1))
+	m.noteUnsent()
 	m.mu.Unlock()
 	kick(m.gapKick)
 }
@@ -47,6 +49,7 @@ func (m *Machine) Stored(upTo uint64) {
 		return
 	}
 	m.queue.release(upTo)
+	m.noteUnsent()
 	m.stored = upTo
 	m.state.put(liveStored, upTo)
 	m.queue.store(upTo)
@@ -72,6 +75,10 @@ func (m *Machine) Rewind(from uint64) bool {
 	from = max(from, 1)
 	unsure := m.gap.unsure
 	m.gap.unsure = false
+	defer func() {
+		m.gap.before = time.Time{}
+		m.noteUnsent()
+	}()
 	switch {
 	case from > m.next: // it knows positions that this directory never gave: they must not be given again
 		m.setCondition(capture.HistoryMismatch, "the far side has positions up to %d, the last given here was %d: everything is sent again", from-1, m.next-1)

@@ -99,6 +99,7 @@ const (
 	liveStored               // the newest word of the far side
 	liveStoredRecords        // Counters.Stored
 	liveGapFrom              // where the gap that is open began, plus 1; 0: none is
+	liveUnsent               // since when something is not released, unix nanoseconds; 0: everything is
 )
 
 // createState makes the state file; it counts once write succeeded.
