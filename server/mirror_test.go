@@ -129,11 +129,12 @@ func TestRecoveryBeginsAfterTheMirror(t *testing.T) {
 	far := &api.Vault{Header: head(api.KindVault, "", "far"), Spec: api.VaultSpec{URL: "s3://far", Recipient: "age1y", KeyRef: "farkey"}}
 	hq := &api.Site{Header: head(api.KindSite, "", "hq"), Spec: api.SiteSpec{Controllers: []string{"c1", "c2"}}}
 	dr := &api.Site{Header: head(api.KindSite, "", "dr"), Spec: api.SiteSpec{Controllers: []string{"c3"}}}
-	for _, o := range []api.Object{m, bare, vlt, far, hq, dr} {
+	plan := &api.RecoveryPlan{Header: head(api.KindRecoveryPlan, "", "shop"), Status: api.RecoveryPlanStatus{Assignment: &api.Assignment{Generation: 9}}}
+	for _, o := range []api.Object{m, bare, vlt, far, hq, dr, plan} {
 		o.Head().Metadata.Tenant = "default"
 	}
 	r := server.Recovery{Identity: "AGE-SECRET-KEY-1", URL: "s3://new", Credentials: map[string]string{"accessKeyID": "k"}, Mirror: &server.Mirror{
-		Root: vault.Root{Recipient: "age1x"}, Objects: []api.Object{m, bare, vlt, far, hq, dr},
+		Root: vault.Root{Recipient: "age1x"}, Objects: []api.Object{m, bare, vlt, far, hq, dr, plan},
 		Streams: map[string]vault.StreamInfo{"u-1": {ID: "u-1", Epoch: 2}, "u-3": {ID: "u-3", Epoch: 5 << 20}, "u-b9": {}, "b-1": {ID: "b-1", Epoch: 3}}}}
 	objects, out := r.Prepare()
 	got := map[string]api.Object{}
@@ -146,6 +147,9 @@ func TestRecoveryBeginsAfterTheMirror(t *testing.T) {
 	}
 	if b := got["ProtectedMachine/default/bare"].(*api.ProtectedMachine).Status.Assignment; b.Machine.Stream != "b-1" || b.Machine.Epoch != 3 || b.Generation <= 1<<20 || b.Active != "hq" {
 		t.Errorf("bare: %+v %+v", b, b.Machine)
+	}
+	if a := got["RecoveryPlan/default/shop"].(*api.RecoveryPlan).Status.Assignment; a.Generation != 1<<20+9 {
+		t.Errorf("plan: %+v", a)
 	}
 	if v := got["Vault/default/v"].(*api.Vault); v.Spec.URL != "s3://new" || vlt.Spec.URL != "s3://old" {
 		t.Errorf("vault at %s, mirrored as %s", v.Spec.URL, vlt.Spec.URL)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,20 +49,10 @@ func loseCluster(t *testing.T) *lost {
 	l.create(l.dir)
 	c, srv, end := embedded(t, t.TempDir())
 	s := &site{t: t, admin: c}
-	for _, o := range ground(s) {
-		if v, ok := o.(*api.Vault); ok && v.Metadata.Name == "v" {
-			v.Spec.URL, v.Spec.Recipient, v.Spec.CredentialsRef = "file://"+l.dir, id.Recipient().String(), ""
-		} else if ok {
-			v.Spec.KeyRef = "backkey"
-			s.apply(c, &api.Secret{Header: head(api.KindSecret, "", "backkey"), Data: map[string]string{"identity": "back"}})
-		}
-		if k, ok := o.(*api.Secret); ok {
-			k.Data["identity"] = id.String()
-		}
-		s.apply(c, o)
-	}
+	l.ground(s)
 	s.apply(c, web(), provider(""), pair("", "dmz", "10"), &api.Secret{Header: head(api.KindSecret, "", "arm"), Data: map[string]string{"token": "hunter2hunter2"}})
 	l.machine = s.untilMachine("set up", func(m *api.ProtectedMachine) bool { return m.Status.Assignment != nil })
+	s.untilMirrored(l, func(names []string) bool { return slices.Contains(names, "ReplicationPolicy/default/long") })
 	if err := c.Call(t.Context(), "DELETE", "/v1/replicationpolicies/long", nil, "*", nil, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +76,23 @@ func loseCluster(t *testing.T) *lost {
 	}
 	end()
 	return l
+}
+
+// ground applies what a machine refers to, with the vault.
+func (l *lost) ground(s *site) {
+	s.t.Helper()
+	for _, o := range ground(s) {
+		if v, ok := o.(*api.Vault); ok && v.Metadata.Name == "v" {
+			v.Spec.URL, v.Spec.Recipient, v.Spec.CredentialsRef = "file://"+l.dir, l.id.Recipient().String(), ""
+		} else if ok {
+			v.Spec.KeyRef = "backkey"
+			s.apply(s.admin, &api.Secret{Header: head(api.KindSecret, "", "backkey"), Data: map[string]string{"identity": "back"}})
+		}
+		if k, ok := o.(*api.Secret); ok {
+			k.Data["identity"] = l.id.String()
+		}
+		s.apply(s.admin, o)
+	}
 }
 
 // create makes the vault.
@@ -112,10 +120,7 @@ func (s *site) untilMirrored(l *lost, ok func(names []string) bool) {
 		for _, f := range l.mirrored() {
 			names = append(names, f)
 		}
-		if ok(names) && v.Status.Mirror != nil {
-			if m := v.Status.Mirror; m.Objects != len(names)-1 || !slices.Equal(m.Withheld, []string{"Secret/default/backkey", "Secret/default/key"}) {
-				s.t.Errorf("status %+v of %d objects", m, len(names)-1)
-			}
+		if m := v.Status.Mirror; ok(names) && m != nil && m.Objects == len(names)-1 && slices.Equal(m.Withheld, []string{"Secret/default/backkey", "Secret/default/key"}) {
 			return
 		}
 		if time.Now().After(end) {
@@ -272,6 +277,52 @@ func TestRecoverFromTheVaultAlone(t *testing.T) {
 			t.Fatalf("the new controller does not mirror: %+v", got)
 		}
 	}
+}
+
+// TestOneClusterMirrors: a vault in which another cluster mirrors is left to it, until nothing is heard of it any more.
+func TestOneClusterMirrors(t *testing.T) {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lost{t: t, id: id, dir: t.TempDir()}
+	l.create(l.dir)
+	letter := func(at time.Time) {
+		t.Helper()
+		path := filepath.Join(l.dir, "mailbox", "mirror", "default")
+		text := fmt.Sprintf(`{"format":"understudy-mirror/1","clusterID":"9-ffffffffffff","epoch":1,"at":%q}`, at.UTC().Format(time.RFC3339))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	letter(time.Now())
+	c, _, _ := embedded(t, t.TempDir())
+	s := &site{t: t, admin: c}
+	l.ground(s)
+	s.apply(c, web())
+	until := func(what string, ok func(api.VaultStatus) bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			var v api.Vault
+			if err := c.Call(t.Context(), "GET", "/v1/vaults/v", nil, "", nil, &v); err != nil {
+				t.Fatal(err)
+			}
+			if ok(v.Status) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("never %s: %+v", what, v.Status)
+			}
+		}
+	}
+	until("refused", func(st api.VaultStatus) bool {
+		return len(st.Conditions) == 1 && st.Conditions[0].Code == "MirrorFailed" && strings.Contains(st.Conditions[0].Message, "cluster 9-ffffffffffff has mirrored there")
+	})
+	if names := l.mirrored(); len(names) != 0 {
+		t.Errorf("mirrored all the same: %v", names)
+	}
+	letter(time.Now().Add(-time.Hour))
+	until("taken over", func(st api.VaultStatus) bool { return len(st.Conditions) == 0 && st.Mirror != nil })
 }
 
 // TestRecoverNamesWhatIsNotWhole damages, removes and sets back parts of a mirror: each is named, the others are used.
