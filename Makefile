@@ -20,8 +20,9 @@ build: ## write bin/understudy
 	@mkdir -p bin
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/understudy ./cmd/understudy
 
-demo: deps build ## set up, then run an appliance pair and fail it over
+demo: deps build ## set up, then fail an appliance pair over, and rehearse a machine's recovery
 	bin/understudy lab run nva-switch
+	bin/understudy lab run drill --rounds 1
 
 test: deps build ## set up, then run every test with the race detector, and short forms of sim and soak
 	scripts/test.sh

@@ -21,27 +21,34 @@ func startMachine(ctx context.Context, o Options, r *Result, rate float64) (l *m
 		return l, err
 	}
 	l.say("two sites, three controllers, four agents; the machine %s runs at p", machine)
+	return l, l.beginMachine(ctx, rate, func(ctx context.Context) error {
+		_, _, err := l.waitService(ctx, "p1", servicePort, time.Now(), bootLimit)
+		return err
+	})
+}
+
+// beginMachine builds the machine's disk, describes everything, and waits until the machine answers and is protected.
+func (l *machineLab) beginMachine(ctx context.Context, rate float64, answers func(context.Context) error) error {
 	if err := l.buildGuest(ctx, rate); err != nil {
-		return l, err
+		return err
 	}
 	began := time.Now()
 	resources, err := l.resources()
 	if err != nil {
-		return l, err
+		return err
 	}
 	if err := l.apply(ctx, resources...); err != nil {
-		return l, err
+		return err
 	}
-	_, took, err := l.waitService(ctx, "p1", servicePort, began, bootLimit)
-	if err != nil {
-		return l, err
+	if err := answers(ctx); err != nil {
+		return err
 	}
-	l.say("its service answers at p after %.1f s", took.Seconds())
+	l.say("its service answers at p after %.1f s", time.Since(began).Seconds())
 	_, err = l.waitMachine(ctx, "protected", bootLimit, func(s api.MachineStatus) bool { return s.ProtectionState == api.Protected })
 	if err == nil {
 		l.say("protected after %.1f s", time.Since(began).Seconds())
 	}
-	return l, err
+	return err
 }
 
 // sampleRPO looks at the received RPO for a while.

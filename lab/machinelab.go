@@ -84,12 +84,27 @@ type machineLab struct {
 	desk   *desk
 	keys   map[string]*age.X25519Identity
 	disk   string // the machine's at P
+	guest  guestKind
 }
+
+// guestKind is what runs in the machine.
+type guestKind struct {
+	debian bool // with PostgreSQL; otherwise the workload that proves its disk
+	port   int  // of its service
+	memory int  // MiB
+	size   int64
+	freeze string // how often its file systems are frozen for a point
+}
+
+var (
+	tinyGuest   = guestKind{port: 80, memory: 256, size: 256 << 20, freeze: "0s"}
+	debianGuest = guestKind{debian: true, port: 5432, memory: 1024, size: 3 << 30, freeze: "1h"}
+)
 
 // newMachineLab builds the sites, starts the control plane and the agents. Whatever it gives, also with an error, the caller closes.
 func newMachineLab(ctx context.Context, o Options, r *Result) (l *machineLab, err error) {
 	l = &machineLab{nvaLab: &nvaLab{binary: o.Binary, progress: o.Progress, own: map[string][]*process{}}, o: o, r: r,
-		tokens: map[string]string{}, procs: map[string]*process{}, keys: map[string]*age.X25519Identity{}}
+		tokens: map[string]string{}, procs: map[string]*process{}, keys: map[string]*age.X25519Identity{}, guest: tinyGuest}
 	if l.binary == "" {
 		if l.binary, err = os.Executable(); err != nil {
 			return l, err
@@ -253,7 +268,11 @@ func (l *machineLab) buildGuest(ctx context.Context, rate float64) error {
 		return err
 	}
 	l.disk = filepath.Join(l.dir, "p", "db.raw")
-	return kit.BuildRoot(ctx, guest.Root{Path: l.disk, Size: 256 << 20, Settings: workload.Settings{Hostname: machine, Addresses: []string{"dhcp"}, Rate: rate}})
+	root := guest.Root{Path: l.disk, Size: l.guest.size, Settings: workload.Settings{Hostname: machine, Addresses: []string{"dhcp"}, Rate: rate}}
+	if l.guest.debian {
+		return kit.BuildDebian(ctx, root)
+	}
+	return kit.BuildRoot(ctx, root)
 }
 
 // service asks the machine's own service at a host's port; where says which machine of the lab asks.

@@ -31,7 +31,7 @@ func (l *machineLab) resources() ([]any, error) {
 		with("Site", "w", map[string]any{"controllers": []string{"c3"}}),
 		with("Fabric", "fp", map[string]any{"site": "p", "nodes": []string{"p1"}}),
 		with("Fabric", "fr", map[string]any{"site": "r", "nodes": []string{"r1"}}),
-		with("ReplicationPolicy", "gold", map[string]any{"crashConsistentEvery": "1s", "appConsistentEvery": "0s"}),
+		with("ReplicationPolicy", "gold", map[string]any{"crashConsistentEvery": "1s", "appConsistentEvery": l.guest.freeze}),
 		with("ProcessServer", "psp", map[string]any{"node": "psp", "site": "p", "address": machineAddress("psp") + ":" + shipPort}),
 		with("ProcessServer", "psr", map[string]any{"node": "psr", "site": "r", "address": machineAddress("psr") + ":" + shipPort}),
 	}
@@ -47,15 +47,20 @@ func (l *machineLab) resources() ([]any, error) {
 			"keyRef": v.name + "-key", "keeper": v.keeper}))
 	}
 	nic := func(mode, host, port string) []any {
-		return []any{map[string]any{"mode": mode, "forwards": []any{map[string]any{"listen": serviceAddress(host, port), "port": 80}}}}
+		return []any{map[string]any{"mode": mode, "forwards": []any{map[string]any{"listen": serviceAddress(host, port), "port": l.guest.port}}}}
 	}
 	check := func(host, port string) any {
-		return map[string]any{"url": "http://" + serviceAddress(host, port) + "/state", "timeout": "3m"}
+		c := map[string]any{"timeout": bootLimit.String(), "url": "http://" + serviceAddress(host, port) + "/state"}
+		if l.guest.debian {
+			delete(c, "url")
+			c["address"] = serviceAddress(host, port)
+		}
+		return c
 	}
 	return append(out, with("ProtectedMachine", machine, map[string]any{
 		"source":        map[string]any{"site": "p", "fabric": "fp", "node": "p1"},
 		"disks":         []any{map[string]any{"name": "root", "path": l.disk}},
-		"vm":            map[string]any{"memoryMiB": 256, "nics": nic("user", "p1", servicePort)},
+		"vm":            map[string]any{"memoryMiB": l.guest.memory, "guestAgent": l.guest.debian, "nics": nic("user", "p1", servicePort)},
 		"policy":        "gold",
 		"processServer": "psp", "vault": "vr", "check": check("p1", servicePort), "stopTimeout": "20s",
 		"recovery": map[string]any{"site": "r", "fabric": "fr", "node": "r1", "nics": nic("user", "r1", servicePort), "testNetwork": nic("isolated", "r1", drillPort),
@@ -113,12 +118,17 @@ func (l *machineLab) operate(ctx context.Context, op api.Operation) (job string,
 	if _, err := l.waitMachine(ctx, string(op.Operation)+" is allowed", time.Minute, func(s api.MachineStatus) bool { return allows(s, op.Operation) }); err != nil {
 		return "", err
 	}
+	return l.ask(ctx, "protectedmachines/"+machine, op)
+}
+
+// ask asks a machine or a plan for an operation and gives the job that carries it out, once there is one.
+func (l *machineLab) ask(ctx context.Context, subject string, op api.Operation) (job string, err error) {
 	body, err := json.Marshal(op)
 	if err != nil {
 		return "", err
 	}
 	var q api.Request
-	if err := l.desk.call(deskCall{Method: "POST", Path: "/v1/protectedmachines/" + machine + "/operations", Body: body}, &q); err != nil {
+	if err := l.desk.call(deskCall{Method: "POST", Path: "/v1/" + subject + "/operations", Body: body}, &q); err != nil {
 		return "", err
 	}
 	if !waitFor(ctx, 20*time.Second, func() bool {
@@ -133,7 +143,7 @@ func (l *machineLab) operate(ctx context.Context, op api.Operation) (job string,
 		}
 		return job != ""
 	}) {
-		return "", fmt.Errorf("%s: no job after 20s", op.Operation)
+		return "", fmt.Errorf("%s of %s: no job after 20s", op.Operation, subject)
 	}
 	return job, nil
 }

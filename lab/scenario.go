@@ -92,9 +92,19 @@ func Scenarios() []Scenario {
 			run:   runRecovery,
 		},
 		{
+			Name:  "postgres",
+			About: "a Debian machine with PostgreSQL under pgbench loses its site: every row committed before the recovery point is there",
+			run:   runPostgres,
+		},
+		{
 			Name:  "failback",
 			About: "the line is cut while the machine writes on; it fails over to an older point, the old one comes up by itself, and it is brought home",
 			run:   runFailback,
+		},
+		{
+			Name:  "plan",
+			About: "two machines and a pair's route fail over in one recovery plan, with a script, a webhook and a person; before, one changes its process server",
+			run:   runPlan,
 		},
 		{
 			Name:   "path-kill",

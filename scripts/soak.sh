@@ -15,6 +15,10 @@ bin/understudy lab run nva-switch --effects lease --fault control-plane-gone --g
 bin/understudy lab run nva-soak --duration "$SOAK"
 scripts/guest.sh debian
 go test -tags soak -count=1 -timeout 20m -run Debian ./hypervisor/guest
+bin/understudy lab run postgres --duration 5m
+bin/understudy lab run drill --rounds 10
+bin/understudy lab run recovery --rounds 3
+bin/understudy lab run failback
 # The data path: 1,000 rounds of kill -9 and every outage, then 100,000 writes that QEMU is the witness of; each stops after 40 minutes.
 bin/understudy lab run path-kill --rounds 1000 --duration 40m --gone 2m
 bin/understudy lab run path-oracle --rounds 100000 --duration 40m
