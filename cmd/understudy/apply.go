@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,8 +22,8 @@ func applyVerb(c *console) *cobra.Command {
 		Long: `Create resources, or bring them to what a file says.
 
 FILE is YAML or JSON and may hold many documents; "-" is standard input. The whole file is checked before anything is
-written. Secrets, Providers and Nodes are written before the groups that need them. A resource that carries an etag is
-changed only if it still has it.`,
+written. What others refer to is written before them: Secrets, Providers and Nodes before groups, sites before vaults, vaults
+before machines, and so on. A resource that carries an etag is changed only if it still has it.`,
 		Example: `  understudy apply -f site.yaml
   understudy apply -f site.yaml --dry-run
   understudy get groups -o yaml | sed 's/interval: 1s/interval: 500ms/' | understudy apply -f -`,
@@ -111,15 +112,29 @@ func applyOne(ctx context.Context, cl *client.Client, d document, docs []documen
 	return a, nil
 }
 
-// missingOnlyInDryRun tells which resource of the same file a refusal in a dry run wants: a real run writes it first.
+// missingOnlyInDryRun tells which resources of the same file a refusal in a dry run wants: a real run writes them first.
 func missingOnlyInDryRun(err error, d document, docs []document, dryRun bool) string {
-	wants := map[string]api.Kind{"spec.provider": api.KindProvider, "spec.azure.credential.secretRef": api.KindSecret}
-	if fields := fieldsOf(err); dryRun && len(fields) == 1 {
-		for _, other := range docs {
-			h := other.object.Head()
-			if h.Kind == wants[fields[0].Field] && fields[0].Value == fmt.Sprintf("%q", h.Metadata.Name) && h.Metadata.Tenant == d.object.Head().Metadata.Tenant {
-				return string(h.Kind) + "/" + h.Metadata.Name
-			}
+	var need []string
+	for _, f := range fieldsOf(err) {
+		made := wouldMake(f, d, docs)
+		if !dryRun || made == "" {
+			return ""
+		}
+		if !slices.Contains(need, made) {
+			need = append(need, made)
+		}
+	}
+	return strings.Join(need, ", ")
+}
+
+// wouldMake names the resource of the file that a refused field wants, or is "".
+func wouldMake(f api.FieldError, d document, docs []document) string {
+	for _, other := range docs {
+		h := other.object.Head()
+		wanted := f.Field == "spec.provider" && h.Kind == api.KindProvider || f.Field == "spec.azure.credential.secretRef" && h.Kind == api.KindSecret ||
+			strings.HasPrefix(f.Want, "a "+string(h.Kind)+" of tenant ")
+		if wanted && f.Value == fmt.Sprintf("%q", h.Metadata.Name) && h.Metadata.Tenant == d.object.Head().Metadata.Tenant {
+			return string(h.Kind) + "/" + h.Metadata.Name
 		}
 	}
 	return ""

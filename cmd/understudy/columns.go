@@ -25,7 +25,7 @@ func columns(k api.Kind) []string {
 	case api.KindSecret:
 		return []string{"NAME", "KEYS", "AGE"}
 	}
-	return []string{"NAME", "AGE"}
+	return machineColumns(k)
 }
 
 // row gives a resource's cells under columns.
@@ -47,7 +47,7 @@ func row(now time.Time, o api.Object) []string {
 	case *api.Secret:
 		return []string{m.Name, strings.Join(secretKeys(o), ", "), age(now, m.Created)}
 	}
-	return []string{m.Name, age(now, m.Created)}
+	return machineRow(now, o)
 }
 
 func yesNo(b bool) string {
@@ -109,6 +109,9 @@ func failoverSummary(g *api.ApplianceGroup) string {
 }
 
 func move(from, to string) string {
+	if to == "" {
+		return "-"
+	}
 	if from == "" || from == to {
 		return "→ " + to
 	}
@@ -137,11 +140,12 @@ func secretKeys(s *api.Secret) []string {
 // shadeCell colours a word that says how things are.
 func (c *console) shadeCell(_ int, cell string) string {
 	switch cell {
-	case string(api.Up), string(api.Succeeded), "yes", "ok", string(api.StepDone):
+	case string(api.Up), string(api.Succeeded), "yes", "ok", string(api.StepDone), string(api.HealthNormal), string(api.Protected):
 		return c.shade(styleGreen, cell)
 	case string(api.Down), string(api.Critical), string(api.Blocked), string(api.StepFailed):
 		return c.shade(styleRed, cell)
-	case string(api.Warning), string(api.Unknown), string(api.Cancelled), "Paused", "no":
+	case string(api.Warning), string(api.Unknown), string(api.Cancelled), "Paused", "no",
+		string(api.FailoverCommitPending), string(api.FailoverCommitted), string(api.Unprotected), string(api.TestWaitingForCleanup):
 		return c.shade(styleYellow, cell)
 	}
 	return cell

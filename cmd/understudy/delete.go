@@ -13,10 +13,10 @@ func deleteVerb(c *console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME | -f FILE",
 		Short: "Delete a resource, or those that a file describes",
-		Long: `Delete a resource, or those that a file describes, groups first.
+		Long: `Delete a resource, or those that a file describes, those that need others first.
 
 Deleting a group moves nothing: addresses and routes stay where they are, and nobody watches them any more. What another
-resource refers to is not deleted; the refusal says by whom.`,
+resource refers to is not deleted; the refusal says by whom. A machine's protection is ended first: understudy disable.`,
 		Args: args("[KIND]", "[NAME]"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			refs, err := c.refsToDelete(file, given)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,8 +18,9 @@ func describeVerb(c *console) *cobra.Command {
 		Use:   "describe KIND NAME",
 		Short: "Show a resource with everything that has to do with it",
 		Long: `Show a resource with everything that has to do with it: of a group its members, who is active and why, what holds
-now, its latest jobs with the newest one's timeline, and recent events.`,
-		Example: "  understudy describe group dmz\n  understudy describe node edge",
+now; of a machine its state, what may be asked of it, how fresh its copy is, its recovery points and its last drill; of a recovery
+plan its groups and machines and how far its run is; then the latest jobs with the newest one's timeline, and recent events.`,
+		Example: "  understudy describe group dmz\n  understudy describe machine web\n  understudy describe plan shop",
 		Args:    args("KIND", "[NAME]"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			kind, name, err := kindAndName(given)
@@ -39,9 +41,11 @@ now, its latest jobs with the newest one's timeline, and recent events.`,
 
 // described is what describe answers as JSON.
 type described struct {
-	Object api.Object   `json:"object"`
-	Jobs   []api.Object `json:"jobs,omitempty"`
-	Events []api.Object `json:"events,omitempty"`
+	Object api.Object `json:"object"`
+	// Points of a machine, summed up.
+	Points *pointSummary `json:"points,omitempty"`
+	Jobs   []api.Object  `json:"jobs,omitempty"`
+	Events []api.Object  `json:"events,omitempty"`
 }
 
 // How much of the past describe shows.
@@ -62,6 +66,13 @@ func (c *console) describe(ctx context.Context, cl *client.Client, kind api.Kind
 	case *api.ApplianceGroup:
 		c.describeGroup(o)
 		c.describeJobs(d.Jobs)
+	case *api.ProtectedMachine:
+		c.describeMachine(o, d.Points)
+		c.describeJobs(d.Jobs)
+	case *api.RecoveryPlan:
+		c.describePlan(o)
+		c.describeRun(d.Jobs)
+		c.describeJobs(d.Jobs)
 	case *api.Job:
 		c.printJob(o)
 	case *api.Node:
@@ -73,6 +84,9 @@ func (c *console) describe(ctx context.Context, cl *client.Client, kind api.Kind
 		c.fields(13)("Keys", strings.Join(secretKeys(o), ", ")+" (values are never shown)")
 	case *api.Event:
 		return c.printYAML(o)
+	default:
+		c.describeHead(o)
+		c.describeCells(kind.Kind, o)
 	}
 	c.describeEvents(d.Events)
 	return nil
@@ -83,18 +97,21 @@ func gather(ctx context.Context, cl *client.Client, kind api.KindInfo, name stri
 	if d.Object, err = cl.Get(ctx, kind.Kind, "", name); err != nil {
 		return d, err
 	}
-	if kind.Kind == api.KindApplianceGroup {
+	ref := d.Object.Head().Ref()
+	if isSubject(kind.Kind) {
 		jobs, err := cl.List(ctx, api.KindJob, "")
 		if err != nil {
 			return d, err
 		}
-		d.Jobs = last(jobsOf(jobs, name), describedJobs)
+		d.Jobs = last(jobsOf(jobs, func(r api.Ref) bool { return r == ref }), describedJobs)
+	}
+	if kind.Kind == api.KindProtectedMachine {
+		d.Points = summedPoints(ctx, cl, ref)
 	}
 	if kind.Kind == api.KindEvent || kind.Kind == api.KindJob {
 		return d, nil
 	}
 	events, err := cl.List(ctx, api.KindEvent, "")
-	ref := d.Object.Head().Ref()
 	d.Events = last(matching(events, func(e *api.Event) bool { return e.Regarding == ref }), describedEvents)
 	return d, err
 }
@@ -111,6 +128,16 @@ func (c *console) describeHead(o api.Object) {
 	f("Labels", strings.Join(labels, ", "))
 	if h.Metadata.Generation > 0 {
 		f("Spec", fmt.Sprintf("generation %d, written %s", h.Metadata.Generation, clockTime(h.Metadata.Updated)))
+	}
+}
+
+// describeCells shows what a table shows of a resource, one below the other.
+func (c *console) describeCells(kind api.Kind, o api.Object) {
+	f, cells := c.fields(13), row(time.Now(), o)
+	for i, head := range columns(kind) {
+		if head != "NAME" && head != "AGE" && cells[i] != "-" {
+			f(head[:1]+strings.ToLower(head[1:]), cells[i])
+		}
 	}
 }
 

@@ -24,10 +24,11 @@ func eventsVerb(c *console) *cobra.Command {
   understudy events --for node/edge --follow`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			regards, err := regarding(forName)
+			about, err := regarding(forName)
 			if err != nil {
 				return err
 			}
+			regards := func(e *api.Event) bool { return about(e.Regarding) }
 			if limit < 0 {
 				return usagef("--limit %d: want 0 (all) or more", limit)
 			}
@@ -45,24 +46,24 @@ func eventsVerb(c *console) *cobra.Command {
 			return c.printEvents(last(matching(objs, regards), limit))
 		},
 	}
-	cmd.Flags().StringVar(&forName, "for", "", "only those about a group, or KIND/NAME")
+	cmd.Flags().StringVar(&forName, "for", "", "only those about a group, a machine or a plan, or KIND/NAME")
 	cmd.Flags().BoolVar(&followThem, "follow", false, "go on showing events as they happen, until interrupted")
 	cmd.Flags().IntVar(&limit, "limit", limit, "show at most so many that have happened already; 0 means all")
 	return cmd
 }
 
-// regarding tells which events are about what --for names; a bare name means a group.
-func regarding(word string) (func(*api.Event) bool, error) {
+// regarding tells what --for names: KIND/NAME, or a bare name, which means every group, machine and plan that has it.
+func regarding(word string) (func(api.Ref) bool, error) {
 	if word == "" {
-		return func(*api.Event) bool { return true }, nil
+		return func(api.Ref) bool { return true }, nil
 	}
-	kind, name := api.KindInfo{Kind: api.KindApplianceGroup}, word
-	if k, n, err := kindAndName([]string{word}); err == nil && n != "" {
-		kind, name = k, n
-	} else if !api.ValidName(word) {
-		return nil, usagef("--for %q: want a group's name, or KIND/NAME", word)
+	if k, name, err := kindAndName([]string{word}); err == nil && name != "" {
+		return func(r api.Ref) bool { return r.Kind == k.Kind && r.Name == name }, nil
 	}
-	return func(e *api.Event) bool { return e.Regarding.Kind == kind.Kind && e.Regarding.Name == name }, nil
+	if !api.ValidName(word) {
+		return nil, usagef("--for %q: want a group's, a machine's or a plan's name, or KIND/NAME", word)
+	}
+	return func(r api.Ref) bool { return isSubject(r.Kind) && r.Name == word }, nil
 }
 
 func matching(objs []api.Object, regards func(*api.Event) bool) []api.Object {

@@ -1,14 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,58 +12,86 @@ import (
 )
 
 func failoverVerb(c *console) *cobra.Command {
-	var f failover
+	o := operation{asking: asking{c: c}, operationVerb: verbOf(api.OpFailover)}
+	to := ""
 	cmd := &cobra.Command{
-		Use:   "failover GROUP",
-		Short: "Move a group's addresses and routes to another member",
-		Long: `Move a group's addresses and routes to another member: a planned move, which drains first if the group says so.
+		Use:   "failover NAME",
+		Short: "Run a machine or a recovery plan at the other site, or move a group to another member",
+		Long: `Run a machine, or the machines of a recovery plan, at the recovery site from a recovery point; or move an appliance group's
+addresses and routes to another member. NAME is group/NAME, machine/NAME, plan/NAME, or the name alone if one of them has it.
 
-The leader refuses a move onto a member that is not known healthy. On a terminal you are asked before anything moves;
---yes does not ask. With --wait the timeline is shown as it grows, on standard error, and the exit code is 1 if the
-job did not succeed.`,
-		Example: `  understudy failover dmz --wait
-  understudy failover dmz --to nva2 --dry-run`,
-		Args: args("GROUP"),
-		RunE: func(cmd *cobra.Command, given []string) error {
-			cl, err := c.client()
+Of a group it is a planned move, which drains first if the group says so; the leader refuses a move onto a member that is not
+known healthy. --to belongs to groups; --point, --shutdown-source and --notes to machines and plans. A machine's source that
+does not answer holds nothing up.
+
+` + waitHelp,
+		Example: `  understudy failover dmz --to nva2 --dry-run
+  understudy failover machine/web --point latestProcessed --wait
+  understudy failover plan/shop --shutdown-source --wait`,
+		Args: args("NAME"),
+		RunE: func(cmd *cobra.Command, given []string) (err error) {
+			if o.cl, err = c.client(); err != nil {
+				return err
+			}
+			s, err := subject(cmd.Context(), o.cl, given[0], api.KindApplianceGroup, api.KindProtectedMachine, api.KindRecoveryPlan)
 			if err != nil {
 				return err
 			}
-			f.c, f.cl, f.group = c, cl, given[0]
-			return f.run(cmd.Context())
+			g, isGroup := s.(*api.ApplianceGroup)
+			if flag := foreignFlag(cmd, isGroup, "to", "point", "shutdown-source", "notes"); flag != "" {
+				return usagef("failover: --%s is not for %s; see `understudy failover --help`", flag, subjectWord(s.Head().Ref()))
+			}
+			if !isGroup {
+				return o.run(cmd.Context(), s)
+			}
+			f := failover{asking: o.asking, group: g.Metadata.Name, to: to}
+			return f.run(cmd.Context(), g)
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.to, "to", "", "member to move to (default: the first healthy one that is not active)")
-	flags.BoolVar(&f.wait, "wait", false, "wait until the job has ended")
-	flags.DurationVar(&f.timeout, "timeout", 10*time.Minute, "with --wait: how long to wait; the job goes on without")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "check that the move would be accepted and show its plan; change nothing")
-	flags.BoolVar(&f.yes, "yes", false, "do not ask")
+	cmd.Flags().StringVar(&to, "to", "", "member of a group to move to (default: the first healthy one that is not active)")
+	o.flags(cmd.Flags())
 	return cmd
 }
 
-// failover is one run of the verb.
-type failover struct {
-	c                 *console
-	cl                *client.Client
-	group, to         string
-	wait, dryRun, yes bool
-	timeout           time.Duration
+// foreignFlag names a flag that was given and belongs to others: those of groups come first, the others are for machines.
+func foreignFlag(cmd *cobra.Command, group bool, ofGroups string, ofMachines ...string) string {
+	foreign := []string{ofGroups}
+	if group {
+		foreign = ofMachines
+	}
+	for _, name := range foreign {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
+			return name
+		}
+	}
+	return ""
 }
 
-func (f *failover) run(ctx context.Context) error {
-	g, err := f.cl.Group(ctx, "", f.group)
-	if err != nil {
-		return err
-	}
+// failover is one move of a group.
+type failover struct {
+	asking
+	group, to string
+}
+
+func (f *failover) run(ctx context.Context, g *api.ApplianceGroup) error {
 	if f.dryRun {
 		return f.rehearse(ctx)
 	}
-	if err := f.confirm(ctx, g); err != nil {
-		return err
+	if f.onTerminal() {
+		question, err := f.question(ctx, g)
+		if err == nil {
+			err = f.confirm(question)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if f.wait {
-		return f.await(ctx, g)
+		j, err := f.await(ctx, g.Ref(), f.group+" is not moved", func(ctx context.Context) (api.Request, error) { return f.ask(ctx, "") })
+		if err != nil {
+			return err
+		}
+		return f.c.reportJob(j, fmt.Sprintf("%s is on %s: job %s took %s.", f.group, j.Spec.To, j.Metadata.Name, took(j)))
 	}
 	q, err := f.ask(ctx, "")
 	if err != nil {
@@ -80,13 +103,6 @@ func (f *failover) run(ctx context.Context) error {
 	f.c.print("Asked the leader to move %s%s.", f.group, toWords(f.to))
 	f.c.say("See what comes of it: understudy describe group %s", f.group)
 	return nil
-}
-
-func toWords(to string) string {
-	if to == "" {
-		return ""
-	}
-	return " to " + to
 }
 
 // ask leaves the request with the controllers.
@@ -107,120 +123,35 @@ func (f *failover) rehearse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := f.c.printPlans([]api.Plan{p}, false); err != nil {
+	return f.c.printDryRun(p)
+}
+
+// question is what people are asked before anything moves.
+func (f *failover) question(ctx context.Context, g *api.ApplianceGroup) (string, error) {
+	p, err := groupPlan(ctx, f.cl, f.group, f.to)
+	if err != nil {
+		return "", err
+	}
+	from, takes := orDash(activeOf(g)), seconds(p.Expected.D())
+	if f.to == "" {
+		return fmt.Sprintf("Move %s away from %s, in about %s?", f.group, from, takes), nil
+	}
+	return fmt.Sprintf("Move %s from %s to %s, in about %s?", f.group, from, f.to, takes), nil
+}
+
+// printDryRun shows what would have been done.
+func (c *console) printDryRun(p api.Plan) error {
+	if err := c.printPlans([]api.Plan{p}, false); err != nil {
 		return err
 	}
-	f.c.say("This was a dry run: nothing has changed.")
+	c.say("This was a dry run: nothing has changed.")
 	return nil
 }
 
-// confirm asks on a terminal. A program that runs us is not asked.
-func (f *failover) confirm(ctx context.Context, g *api.ApplianceGroup) error {
-	in, ok := f.c.in.(*os.File)
-	if f.yes || f.c.json || !ok || !isTerminal(in) || !f.c.errTTY {
-		return nil
-	}
-	p, err := groupPlan(ctx, f.cl, f.group, f.to)
-	if err != nil {
-		return err
-	}
-	if f.to == "" {
-		fmt.Fprintf(f.c.err, "Move %s away from %s, in about %s? [y/N] ", f.group, orDash(activeOf(g)), seconds(p.Expected.D()))
-	} else {
-		fmt.Fprintf(f.c.err, "Move %s from %s to %s, in about %s? [y/N] ", f.group, orDash(activeOf(g)), f.to, seconds(p.Expected.D()))
-	}
-	answer, err := bufio.NewReader(in).ReadString('\n')
-	if a := strings.ToLower(strings.TrimSpace(answer)); a == "y" || a == "yes" {
-		return nil
-	}
-	return errors.Join(errors.New("nothing was moved"), err)
-}
-
-// awaitEvery is how often a group is looked at until the leader has taken the request.
-const awaitEvery = 100 * time.Millisecond
-
-// await asks, waits until the leader has answered, and then for the job.
-func (f *failover) await(ctx context.Context, before *api.ApplianceGroup) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, errStillRuns)
-	defer cancel()
-	old, err := f.refusals(ctx, before)
-	if err != nil {
-		return err
-	}
-	if _, err := f.ask(ctx, ""); err != nil {
-		return err
-	}
-	name, err := f.awaitJob(ctx, before, old)
-	if err == nil {
-		f.c.say("Job %s moves %s to %s.", name.job, f.group, name.to)
-		var j *api.Job
-		if j, err = f.c.followJob(ctx, f.cl, name.job); err == nil {
-			return f.report(j)
-		}
-	}
-	if errors.Is(context.Cause(ctx), errStillRuns) {
-		return fmt.Errorf("after %v: %w; see understudy describe group %s", f.timeout, errStillRuns, f.group)
-	}
-	return err
-}
-
-var errStillRuns = errors.New("the move has not ended; it goes on")
-
-type jobTo struct{ job, to string }
-
-func (f *failover) awaitJob(ctx context.Context, before *api.ApplianceGroup, old map[string]string) (jobTo, error) {
-	generation := int64(0)
-	if a := before.Status.Assignment; a != nil {
-		generation = a.Generation
-	}
-	for looks := 1; ; looks++ {
-		g, err := f.cl.Group(ctx, "", f.group)
-		if err != nil {
-			return jobTo{}, err
-		}
-		if a := g.Status.Assignment; a != nil && a.Generation > generation {
-			return jobTo{a.Job, a.Active}, nil
-		}
-		if looks%5 == 0 {
-			if err := f.refused(ctx, g, old); err != nil {
-				return jobTo{}, err
-			}
-		}
-		if looks == 50 {
-			f.c.say("No leader has taken the request yet; understudy status shows who leads.")
-		}
-		if err := sleep(ctx, awaitEvery); err != nil {
-			return jobTo{}, err
-		}
-	}
-}
-
-// refusals gives the events by which leaders turned requests of the group down, by name.
-func (f *failover) refusals(ctx context.Context, g *api.ApplianceGroup) (map[string]string, error) {
-	objs, err := f.cl.List(ctx, api.KindEvent, "")
-	out := map[string]string{}
-	for _, o := range objs {
-		if e, ok := o.(*api.Event); ok && e.Code == "RequestRefused" && e.Regarding == g.Ref() {
-			out[e.Metadata.Name] = e.Message
-		}
-	}
-	return out, err
-}
-
-// refused tells of a refusal that is not among the old ones.
-func (f *failover) refused(ctx context.Context, g *api.ApplianceGroup, old map[string]string) error {
-	all, err := f.refusals(ctx, g)
-	for name, why := range all {
-		if _, known := old[name]; !known && err == nil {
-			err = api.Errorf(api.CodeConflict, "%s is not moved: %s", f.group, why)
-		}
-	}
-	return err
-}
-
-func (f *failover) report(j *api.Job) error {
-	if f.c.json {
-		if err := f.c.printJSON(j); err != nil {
+// reportJob tells how a job ended: done, or its error.
+func (c *console) reportJob(j *api.Job, done string) error {
+	if c.json {
+		if err := c.printJSON(j); err != nil {
 			return err
 		}
 		return jobOutcome(j)
@@ -228,6 +159,9 @@ func (f *failover) report(j *api.Job) error {
 	if err := jobOutcome(j); err != nil {
 		return err
 	}
-	f.c.print("%s is on %s: job %s took %s.", f.group, j.Spec.To, j.Metadata.Name, seconds(j.Status.Ended.Sub(j.Status.Started)))
+	c.print("%s", done)
 	return nil
 }
+
+// took is how long a job that has ended took.
+func took(j *api.Job) string { return seconds(j.Status.Ended.Sub(j.Status.Started)) }

@@ -15,12 +15,13 @@ func getVerb(c *console) *cobra.Command {
 		Use:         "get KIND [NAME]",
 		Annotations: everyTenant,
 		Short:       "Show resources",
-		Long: `Show the resources of a kind, or one of them.
+		Long: `Show the resources of a kind, or one of them. The values of secrets are never shown. KIND/NAME is understood too.
 
-Kinds: nodes (node, no), providers (provider), appliancegroups (groups, group, ag), jobs (job), events (event),
-secrets (secret; the values are never shown). KIND/NAME is understood too.`,
+Kinds, with their other names:
+  ` + kindList("\n  "),
 		Example: `  understudy get groups
   understudy get group dmz -o yaml
+  understudy get machines
   understudy get nodes -n '*'`,
 		Args: args("KIND", "[NAME]"),
 		RunE: func(cmd *cobra.Command, given []string) error {

@@ -12,10 +12,11 @@ import (
 func historyVerb(c *console) *cobra.Command {
 	limit := 50
 	cmd := &cobra.Command{
-		Use:   "history GROUP",
+		Use:   "history NAME",
 		Short: "Show who was active, when and why",
-		Long:  "Show who was active, when and why: the group's jobs, oldest first. Jobs are kept for 90 days unless the controllers are set otherwise.",
-		Args:  args("GROUP"),
+		Long: `Show who was active, when and why: the jobs of a group, a machine or a recovery plan, oldest first. Jobs are kept for 90 days
+unless the controllers are set otherwise.`,
+		Args: args("NAME"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if limit < 0 {
 				return usagef("--limit %d: want 0 (all) or more", limit)
@@ -24,19 +25,21 @@ func historyVerb(c *console) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := cl.Group(cmd.Context(), "", given[0]); err != nil {
+			s, err := subject(cmd.Context(), cl, given[0], api.KindApplianceGroup, api.KindProtectedMachine, api.KindRecoveryPlan)
+			if err != nil {
 				return err
 			}
+			ref := s.Head().Ref()
 			objs, err := cl.List(cmd.Context(), api.KindJob, "")
 			if err != nil {
 				return err
 			}
-			jobs := last(jobsOf(objs, given[0]), limit)
+			jobs := last(jobsOf(objs, func(r api.Ref) bool { return r == ref }), limit)
 			if c.json {
 				return c.printJSON(map[string]any{"items": jobs})
 			}
 			if len(jobs) == 0 {
-				c.say("%s has no history yet.", given[0])
+				c.say("%s has no history yet.", ref.Name)
 				return nil
 			}
 			c.historyTable(jobs).write(c.out, "")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 
@@ -14,13 +13,13 @@ import (
 func jobsVerb(c *console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "jobs",
-		Short: "Show, follow, cancel and retry jobs",
+		Short: "Show, follow, cancel, retry and complete jobs",
 		Long: `A job is one durable run of steps towards an assignment. Whoever leads takes it further, so a job outlives the
 controller that began it. It ends Succeeded, Superseded (a newer assignment took over), Cancelled (its message says what
 holds) or Blocked (its message says why; it is retried).`,
 	}
 	cmd.AddCommand(jobsListVerb(c), jobsShowVerb(c), jobsAskVerb(c, "cancel", "Stop a running job at its next step boundary"),
-		jobsAskVerb(c, "retry", "Try a job again that is Blocked or was Cancelled"))
+		jobsAskVerb(c, "retry", "Try a job again that is Blocked or was Cancelled"), jobsCompleteVerb(c))
 	return cmd
 }
 
@@ -36,6 +35,10 @@ func jobsListVerb(c *console) *cobra.Command {
 			if limit < 0 {
 				return usagef("--limit %d: want 0 (all) or more", limit)
 			}
+			about, err := regarding(group)
+			if err != nil {
+				return err
+			}
 			cl, err := c.client()
 			if err != nil {
 				return err
@@ -44,10 +47,7 @@ func jobsListVerb(c *console) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if group != "" {
-				objs = jobsOf(objs, group)
-			}
-			objs = last(objs, limit)
+			objs = last(jobsOf(objs, about), limit)
 			if c.json {
 				return c.printJSON(map[string]any{"items": objs})
 			}
@@ -59,16 +59,16 @@ func jobsListVerb(c *console) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&group, "for", "", "only those of this group")
+	cmd.Flags().StringVar(&group, "for", "", "only those of a group, a machine or a plan, or of KIND/NAME")
 	cmd.Flags().IntVar(&limit, "limit", limit, "show at most so many, the newest; 0 means all")
 	return cmd
 }
 
-// jobsOf gives the jobs of a group, in the order they were made.
-func jobsOf(objs []api.Object, group string) []api.Object {
+// jobsOf gives the jobs of some subjects, in the order they were made.
+func jobsOf(objs []api.Object, about func(api.Ref) bool) []api.Object {
 	out := []api.Object{}
 	for _, o := range objs {
-		if j, ok := o.(*api.Job); ok && j.Spec.Subject.Kind == api.KindApplianceGroup && j.Spec.Subject.Name == group {
+		if j, ok := o.(*api.Job); ok && about(j.Spec.Subject) {
 			out = append(out, o)
 		}
 	}
@@ -136,6 +136,41 @@ func jobsAskVerb(c *console, verb, short string) *cobra.Command {
 	}
 }
 
+func jobsCompleteVerb(c *console) *cobra.Command {
+	var q api.StepCompletion
+	cmd := &cobra.Command{
+		Use:   "complete JOB STEP",
+		Short: "Tell a recovery plan's job that a person did what a manual step waits for",
+		Long: `Tell a recovery plan's job that a person did what a manual step waits for, or with --failed that it could not be done. The job
+goes on at once; a step that could not be done blocks it unless it is optional. understudy jobs show names the steps that wait.`,
+		Example: `  understudy jobs complete shop-4p before:boot-2:cables --note "patched by Ann"`,
+		Args:    args("JOB", "STEP"),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			cl, err := c.client()
+			if err != nil {
+				return err
+			}
+			q.Step = given[1]
+			var answer api.Request
+			if err := cl.Call(cmd.Context(), http.MethodPost, client.Path(api.KindJob, given[0])+"/complete", nil, "", q, &answer); err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(answer)
+			}
+			outcome := "done"
+			if q.Failed {
+				outcome = "not done"
+			}
+			c.print("Told the leader that step %s of job %s is %s.", q.Step, given[0], outcome)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&q.Note, "note", "", "for the record; at most 4096 bytes")
+	cmd.Flags().BoolVar(&q.Failed, "failed", false, "it could not be done")
+	return cmd
+}
+
 // errJob tells that a job did not end as it was meant to.
 type errJob struct{ j *api.Job }
 
@@ -149,34 +184,4 @@ func jobOutcome(j *api.Job) error {
 		return nil
 	}
 	return &errJob{j}
-}
-
-// followJob shows a job's timeline on standard error as it grows, and gives the job when it has ended.
-func (c *console) followJob(ctx context.Context, cl *client.Client, name string) (*api.Job, error) {
-	var j *api.Job
-	shown := 0
-	err := follow(ctx, c, cl, api.KindJob, name, func(e client.Event) error {
-		switch got, ok := e.Object.(*api.Job); {
-		case e.Type == "delete":
-			return fmt.Errorf("job %s was removed: it is past its retention", name)
-		case e.Type == "sync" && j == nil: // not there, or so new that this watch has not heard of it
-			now, err := cl.Job(ctx, "", name)
-			if err != nil {
-				return err
-			}
-			j = now
-		case ok:
-			j = got
-		default:
-			return nil
-		}
-		for ; shown < len(j.Status.Timeline); shown++ {
-			c.say("%s", timelineLine(j, j.Status.Timeline[shown]))
-		}
-		if j.Status.Phase.Ended() {
-			return errEnough
-		}
-		return nil
-	})
-	return j, err
 }

@@ -11,7 +11,11 @@ import (
 // printJob shows a job as people read it.
 func (c *console) printJob(j *api.Job) {
 	now := time.Now()
-	c.print("%s  %s of %s, %s", c.shade(styleBold, "Job "+j.Metadata.Name), j.Spec.Kind, shortRef(j.Spec.Subject), move(j.Spec.From, j.Spec.To))
+	where := ""
+	if j.Spec.To != "" {
+		where = ", " + move(j.Spec.From, j.Spec.To)
+	}
+	c.print("%s  %s of %s%s", c.shade(styleBold, "Job "+j.Metadata.Name), j.Spec.Kind, shortRef(j.Spec.Subject), where)
 	f := c.fields(13)
 	f("Phase", c.shadeCell(0, string(j.Status.Phase))+" ("+jobTook(now, j)+")")
 	f("Message", j.Status.Message)
@@ -22,6 +26,11 @@ func (c *console) printJob(j *api.Job) {
 	f("Started", clockTime(j.Status.Started))
 	if !j.Status.Ended.IsZero() {
 		f("Ended", clockTime(j.Status.Ended))
+	}
+	for _, s := range j.Status.Steps {
+		if s.Manual != nil && s.State == api.StepIntended && !j.Status.Phase.Ended() {
+			f("Waits", fmt.Sprintf("for a person: %s; then understudy jobs complete %s %s", s.Manual.Instructions, j.Metadata.Name, s.ID))
+		}
 	}
 	if j.Status.CancelRequested && !j.Status.Phase.Ended() {
 		f("Cancel", "requested; it stops at the next step boundary")

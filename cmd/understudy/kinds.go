@@ -14,11 +14,16 @@ func kindOf(word string) (api.KindInfo, error) {
 	if k, ok := api.LookupKind(strings.ToLower(word)); ok {
 		return k, nil
 	}
+	return api.KindInfo{}, usagef("kind %q: want one of %s", word, kindList(", "))
+}
+
+// kindList names every kind with its other names.
+func kindList(separator string) string {
 	var names []string
 	for _, k := range api.Kinds() {
 		names = append(names, k.Plural+" ("+strings.Join(k.Aliases, ", ")+")")
 	}
-	return api.KindInfo{}, usagef("kind %q: want one of %s", word, strings.Join(names, ", "))
+	return strings.Join(names, separator)
 }
 
 // kindAndName splits the arguments KIND [NAME], which may also come as KIND/NAME.

@@ -226,9 +226,11 @@ func items(raw []byte) [][]byte {
 }
 
 // kindRank orders kinds so that what is referred to comes before what refers to it.
-var kindRank = map[api.Kind]int{api.KindSecret: 0, api.KindProvider: 1, api.KindNode: 2, api.KindApplianceGroup: 3}
+var kindRank = map[api.Kind]int{api.KindSecret: 0, api.KindProvider: 1, api.KindNode: 2, api.KindApplianceGroup: 3,
+	api.KindSite: 4, api.KindFabric: 5, api.KindVault: 6, api.KindReplicationPolicy: 6, api.KindProcessServer: 6,
+	api.KindProtectedMachine: 7, api.KindRecoveryPlan: 8}
 
-// sortForApply puts Secrets, Providers and Nodes before the groups that need them; otherwise the file's order stays.
+// sortForApply puts what others need before them; otherwise the file's order stays.
 func sortForApply(docs []document) {
 	slices.SortStableFunc(docs, func(a, b document) int {
 		return kindRank[a.object.Head().Kind] - kindRank[b.object.Head().Kind]

@@ -77,6 +77,30 @@ func TestSortForApply(t *testing.T) {
 	}
 }
 
+func TestSortForApplyOfMachines(t *testing.T) {
+	order := []api.Kind{api.KindSecret, api.KindNode, api.KindApplianceGroup, api.KindSite, api.KindFabric, api.KindVault, api.KindReplicationPolicy,
+		api.KindProcessServer, api.KindProtectedMachine, api.KindRecoveryPlan}
+	var docs []document
+	for _, k := range order {
+		info, _ := api.LookupKind(string(k))
+		o := info.New()
+		o.Head().Kind = k
+		docs = append([]document{{string(k), o}}, docs...)
+	}
+	sortForApply(docs)
+	at := map[api.Kind]int{}
+	for i, d := range docs {
+		at[d.object.Head().Kind] = i
+	}
+	for _, c := range [][2]api.Kind{{api.KindNode, api.KindSite}, {api.KindSite, api.KindFabric}, {api.KindFabric, api.KindProtectedMachine}, {api.KindSecret, api.KindVault},
+		{api.KindSite, api.KindVault}, {api.KindSite, api.KindProcessServer}, {api.KindVault, api.KindProtectedMachine}, {api.KindReplicationPolicy, api.KindProtectedMachine},
+		{api.KindProcessServer, api.KindProtectedMachine}, {api.KindProtectedMachine, api.KindRecoveryPlan}, {api.KindApplianceGroup, api.KindRecoveryPlan}} {
+		if at[c[0]] > at[c[1]] {
+			t.Errorf("%s comes after %s, which refers to it", c[0], c[1])
+		}
+	}
+}
+
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte("apiVersion: understudy/v1\nkind: Node\nmetadata: {name: a}\n---\n{}\n"))
 	f.Add([]byte(`{"items":[{"kind":"Secret","data":{"a":"b"}}]}`))

@@ -84,7 +84,7 @@ func stepWhat(s api.Step) string {
 	case s.Wait > 0:
 		return "wait " + s.Wait.String()
 	}
-	return ""
+	return machineStepWhat(s)
 }
 
 func nodeWhat(s api.Step) string {
@@ -97,6 +97,8 @@ func nodeWhat(s api.Step) string {
 			parts = append(parts, plural(len(sec.Addresses.Addresses), "address", "addresses"))
 		case sec.Role != nil:
 			parts = append(parts, "role "+string(sec.Role.Role))
+		default:
+			parts = append(parts, engineWhat(sec))
 		}
 	}
 	return strings.TrimSuffix(s.Node.Node+": "+strings.Join(parts, ", "), ": ")
@@ -136,7 +138,18 @@ func shortID(id string) string { return id[strings.LastIndex(id, "/")+1:] }
 // printPlan shows a plan as people read it.
 func (c *console) printPlan(p api.Plan) {
 	v := viewPlan(p)
-	c.print("%s: %s", shortRef(p.Group), move(p.From, p.To))
+	what := "move"
+	switch {
+	case p.Operation == "":
+		c.print("%s: %s", shortRef(p.Group), move(p.From, p.To))
+	case p.From == "":
+		c.print("%s: %s", shortRef(p.Group), p.Operation)
+	default:
+		c.print("%s: %s, %s", shortRef(p.Group), p.Operation, move(p.From, p.To))
+	}
+	if p.Operation != "" {
+		what = "operation"
+	}
 	if len(p.Steps) == 0 {
 		c.print("  Nothing has to change.")
 		return
@@ -157,7 +170,7 @@ func (c *console) printPlan(p api.Plan) {
 			"+"+seconds(v.Rows[i].Start.D()), seconds(s.Expected.D()), seconds(s.Worst.D()))
 	}
 	t.write(c.out, "  ")
-	c.print("  The move takes %s, at worst %s: the longest path through its steps (*).", seconds(p.Expected.D()), seconds(p.Worst.D()))
+	c.print("  The %s takes %s, at worst %s: the longest path through its steps (*).", what, seconds(p.Expected.D()), seconds(p.Worst.D()))
 	if p.Detect > 0 {
 		c.print("  A dead active member is noticed after %s, so a failover takes %s, at worst %s.", seconds(p.Detect.D()),
 			seconds(p.Detect.D()+p.Expected.D()), seconds(p.Detect.D()+p.Worst.D()))

@@ -9,8 +9,9 @@ import (
 	"github.com/understudy-ha/understudy/api"
 )
 
-const about = `Understudy keeps a site reachable: it watches an active and a standby appliance and moves public addresses
-and routes to the standby when the active one fails, or when you ask.
+const about = `Understudy keeps a site reachable and recoverable: it watches an active and a standby appliance and moves public
+addresses and routes to the standby when the active one fails, or when you ask; and it keeps every write of protected machines
+at another site, boots them there from any point, in a drill or for real, and brings them home.
 
 Start with:
   understudy server                     run a controller here; it says how to go on
@@ -18,6 +19,7 @@ Start with:
   understudy get groups                 see who is active
   understudy plan GROUP                 see what a move would do, and how long it takes
   understudy failover GROUP --wait      move
+  understudy test-failover MACHINE      rehearse; then test-failover-cleanup
 
 ` + exitHelp
 
@@ -33,9 +35,10 @@ func groups(c *console) []group {
 		{"run", "Run it:", []*cobra.Command{serverVerb(c), agentVerb(c), clusterVerb(c), statusVerb(c), engineVerb(c)}},
 		{"say", "Say what there is, and see it:", []*cobra.Command{applyVerb(c), getVerb(c), describeVerb(c), watchVerb(c), deleteVerb(c), importVerb(c)}},
 		{"move", "Move:", []*cobra.Command{planVerb(c), failoverVerb(c), pauseVerb(c), resumeVerb(c), jobsVerb(c)}},
+		{"recover", "Rehearse, recover and bring home machines:", append([]*cobra.Command{pointsVerb(c)}, operationCommands(c)...)},
 		{"look", "Look after it:", []*cobra.Command{doctorVerb(c), eventsVerb(c), historyVerb(c), tokenVerb(c), auditVerb(c)}},
 		{"disks", "Disks:", []*cobra.Command{nbdVerb(c), vaultVerb(c)}},
-		{"rehearse", "Rehearse:", []*cobra.Command{labVerb(c), armsimVerb(c)}},
+		{"rehearse", "Try it out:", []*cobra.Command{labVerb(c), armsimVerb(c)}},
 		{"self", "About this program:", []*cobra.Command{docsVerb(c), versionVerb(c)}},
 	}
 }

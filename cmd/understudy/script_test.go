@@ -7,10 +7,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,15 +33,19 @@ func TestScripts(t *testing.T) {
 			"eventually": eventually,
 			"appliance":  applianceCmd,
 			"envsubst":   envsubst,
+			"capture":    capture,
 		},
 	})
 }
 
-// setUpScript gives a script free ports and two appliances that answer probes: $PROBE_A and $PROBE_B.
+// setUpScript gives a script free ports, two appliances that answer probes ($PROBE_A and $PROBE_B), and a directory for agents.
 func setUpScript(e *testscript.Env) error {
 	e.Setenv("NO_COLOR", "1")
 	e.Setenv("HOME", e.WorkDir)
-	for _, name := range []string{"API", "CLUSTER", "ARM"} {
+	if err := shortDir(e); err != nil {
+		return err
+	}
+	for _, name := range []string{"API", "CLUSTER", "ARM", "PS1", "PS2"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err
@@ -169,4 +175,42 @@ func envsubst(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+// capture is "capture NAME REGEXP FILE": what the expression's first group matches becomes the script's variable. FILE may be
+// stdout.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: capture NAME REGEXP FILE")
+	}
+	m := regexp.MustCompile("(?m)" + args[1]).FindStringSubmatch(ts.ReadFile(args[2]))
+	if len(m) < 2 {
+		ts.Fatalf("nothing in %s matches %q", args[2], args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// shortDir makes $SHORT, for agents: their engines' sockets lie in it, whose names may be 107 bytes long. Engines outlive their
+// agents; those of the script end with it.
+func shortDir(e *testscript.Env) error {
+	dir, err := os.MkdirTemp("", "us")
+	if err != nil {
+		return err
+	}
+	e.Setenv("SHORT", dir)
+	e.Defer(func() {
+		locks, _ := filepath.Glob(filepath.Join(dir, "*/engines/*/lock")) // the pattern is well-formed
+		for _, lock := range locks {
+			home := filepath.Dir(lock)
+			text, err := os.ReadFile(lock)
+			pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+			cmdline, err2 := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			if err != nil || err2 != nil || !strings.Contains(string(cmdline), home) {
+				continue // it has ended
+			}
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		_ = os.RemoveAll(dir)
+	})
+	return nil
 }
