@@ -24,19 +24,27 @@ func (s *Server) getForesight(c *call) error {
 	if err := api.CheckOperation(&op, known); err != nil {
 		return err
 	}
-	o, _, err := s.resources.get(c.r.Context(), c.ref())
-	if err != nil {
-		return err
+	for deadline := s.now().Add(requestWait); ; {
+		o, _, err := s.resources.get(c.r.Context(), c.ref())
+		if err != nil {
+			return err
+		}
+		p, refused, err := s.foresee(c.r.Context(), o, &op)
+		if err != nil {
+			return err
+		}
+		if refused == "" {
+			writeJSON(c.w, http.StatusOK, p)
+			return nil
+		}
+		// What nodes say is written once a second, after what follows from it.
+		if forbidden(o, op.Operation) != "" || s.now().After(deadline) {
+			return api.Errorf(api.CodeConflict, "%s: %s", c.ref(), refused)
+		}
+		if err := sleep(c.r.Context(), 100*time.Millisecond); err != nil {
+			return err
+		}
 	}
-	p, refused, err := s.foresee(c.r.Context(), o, &op)
-	if err != nil {
-		return err
-	}
-	if refused != "" {
-		return api.Errorf(api.CodeConflict, "%s: %s", c.ref(), refused)
-	}
-	writeJSON(c.w, http.StatusOK, p)
-	return nil
 }
 
 // foresee gives what an operation of a machine or a recovery plan would do now, or why it is refused.
