@@ -6,15 +6,30 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/understudy-ha/understudy/journal"
 )
 
+// times says how many times as much the soak writes.
+func times(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("ORACLE_TIMES")
+	if text == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("ORACLE_TIMES=%s: want a number of at least 1", text)
+	}
+	return n
+}
+
 func TestExt4(t *testing.T) {
 	tool(t, "e2fsck")
 	s := newStack(t, 64<<20)
-	log := s.fileSystem(t, []string{"mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0"}, stress(4, 400))
+	log := s.fileSystem(t, []string{"mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0"}, stress(4, 400*times(t)))
 	recs := s.records(t)
 	agree(t, log, recs, s.size, Overlapped)
 	if _, err := prefixes(t, recs, s.size, s.made, 70, CheckExt4); err != nil {
@@ -61,7 +76,7 @@ func spoiltIsDamaged(t *testing.T, recs []journal.Record, size int64, check func
 func TestXFS(t *testing.T) {
 	tool(t, "xfs_repair")
 	s := newStack(t, 304<<20) // the smallest that mkfs.xfs makes
-	log := s.fileSystem(t, []string{"mkfs.xfs", "-q"}, stress(4, 300))
+	log := s.fileSystem(t, []string{"mkfs.xfs", "-q"}, stress(4, 300*times(t)))
 	recs := s.records(t)
 	agree(t, log, recs, s.size, Overlapped)
 	if _, err := prefixes(t, recs, s.size, s.made, 30, CheckXFS); err != nil {
