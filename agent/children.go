@@ -122,7 +122,7 @@ func over(want engines.Config, s api.EngineState) bool {
 
 // look keeps the process at the wanted state until ctx ends.
 func (ch *child) look(ctx context.Context) {
-	var written, taken int // revisions in the file, and in the process
+	var written, taken, told int // revisions in the file, in the process, and whose state was told
 	var last api.EngineState
 	ended := false
 	restart := firstRestart
@@ -143,8 +143,9 @@ func (ch *child) look(ctx context.Context) {
 			switch {
 			case err == nil:
 				taken, restart = rev, firstRestart
-				if !reflect.DeepEqual(s, last) {
-					last = s
+				// Whoever wants something waits for a state that is newer, even if it is the same.
+				if told != rev || !reflect.DeepEqual(s, last) {
+					last, told = s, rev
 					ch.c.said(want.Section.Engine, want.Section.Owner, s)
 				}
 				if ended = over(want, s); ended {
