@@ -99,7 +99,7 @@ func behave(s api.Section, was *api.SectionStatus) *api.EngineState {
 		if now != "" && st.Done != now {
 			st.Done, st.LastPoint, st.LastPointSeq = now, now, st.LastPointSeq+10
 		}
-		st.LastPointSeq = max(st.LastPointSeq, 5)
+		st.LastPointSeq, st.Protection = max(st.LastPointSeq, 5), "protected"
 		st.Stored = st.LastPointSeq
 	}
 	yield := func(y *api.YieldConfig) {

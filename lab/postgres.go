@@ -90,9 +90,9 @@ func pgArgs(host string) []string {
 
 func (l *machineLab) waitPostgres(ctx context.Context, host string, limit time.Duration) (err error) {
 	if !waitFor(ctx, limit, func() bool {
-		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		once, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()
-		_, err = l.psql(ctx, host, "SELECT 1")
+		_, err = l.psql(once, host, "SELECT 1")
 		return err == nil || sleep(ctx, time.Second) != nil
 	}) {
 		return fmt.Errorf("PostgreSQL does not answer at %s after %s: %w", host, limit, err)

@@ -95,7 +95,7 @@ func (v View) protection(m *api.MachineAssignment, st *api.EngineState) api.Prot
 	case api.StageCommitted:
 		return api.FailoverCommitted
 	}
-	filling := st != nil && (st.Phase == "initial" || m.Run != nil && !stored(st))
+	filling := st != nil && stillFilling(st, m)
 	switch {
 	case filling && m.Location == api.Recovery:
 		return api.Reprotecting

@@ -132,9 +132,10 @@ func (v View) active(m *api.MachineAssignment) *api.EngineState {
 	return st.State
 }
 
-// stored tells whether a recovery point is known to be stored at the other side.
-func stored(st *api.EngineState) bool {
-	return st != nil && st.LastPointSeq > 0 && st.Stored >= st.LastPointSeq
+// stillFilling tells whether the other side has no whole copy yet. Whether the newest point is stored says little: with points every second
+// there is always one on its way.
+func stillFilling(st *api.EngineState, m *api.MachineAssignment) bool {
+	return st.Phase == "initial" || m.Run != nil && st.Protection != "protected" && st.Protection != "gap"
 }
 
 // State of the machine for Allowed.
@@ -153,7 +154,7 @@ func (v View) State() State {
 	}
 	s.Arrived = s.Arrived && (m.Run == nil || m.Run.Point != nil)
 	if st := v.active(m); st != nil && m.Stage == api.StageProtected {
-		s.Initial = st.Phase == "initial" || m.Run != nil && !stored(st)
+		s.Initial = stillFilling(st, m)
 	}
 	return s
 }
