@@ -54,7 +54,11 @@ func Install(t Target, s Spec, token string) Plan {
 		files = append(files, l.Unit)
 		p.add("write "+l.Unit, stage(l.Unit, "0644"), Input{Text: unit(l)}, "rm -f "+l.Unit+".new")
 	}
-	p.add("put them in place, keeping what was there", each(files, place), Input{}, each(files, restore))
+	undo := each(files, restore)
+	if systemd {
+		undo += "\nsystemctl daemon-reload"
+	}
+	p.add("put them in place, keeping what was there", each(files, place), Input{}, undo)
 	if token != "" {
 		p.add("leave the one-time token", "umask 077 && cat > "+l.Token, Input{Text: token + "\n", Secret: true}, "rm -f "+l.Token)
 	}
