@@ -111,14 +111,14 @@ type rowWitness struct {
 
 // startWitness starts pgbench, and the witness beside it.
 func (l *machineLab) startWitness(ctx context.Context) (*rowWitness, error) {
-	if _, err := l.topo.spaces["p1"].output(ctx, "pgbench", append(pgArgs("p1"), "-i", "-q", "-s", "1")...); err != nil {
+	if _, err := l.topo.spaces["p1"].output(ctx, "pgbench", append(pgArgs("p1"), "-i", "-q", "-s", "1", "postgres")...); err != nil {
 		return nil, err
 	}
 	if _, err := l.psql(ctx, "p1", pgTable); err != nil {
 		return nil, err
 	}
 	w := &rowWitness{}
-	bench, err := l.start("p1", program{name: "pgbench", path: "pgbench", args: append(pgArgs("p1"), "-c", "2", "-T", "3600")})
+	bench, err := l.start("p1", program{name: "pgbench", path: "pgbench", args: append(pgArgs("p1"), "-c", "2", "-T", "3600", "postgres")})
 	if err != nil {
 		return nil, err
 	}
