@@ -410,3 +410,44 @@ func TestUnsentIsAsOldAsItIs(t *testing.T) {
 		t.Errorf("everything is stored, and something is unsent since %v", p.OldestUnsent)
 	}
 }
+
+// A point that a gap comes over is not one any more: whoever asked for it must know.
+func TestAGapTakesThePointsInIt(t *testing.T) {
+	m, w, far := opened(t, nil)
+	point := func() uint64 {
+		t.Helper()
+		seq, err := m.Point(t.Context(), journal.PointInfo{ID: "p", Consistency: journal.Crash})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seq
+	}
+	write(t, m, 0, 1)
+	stored := point()
+	far.finish(t, m)
+	write(t, m, 512, 2)
+	spooled := point()
+	if m.PointLost(stored) || m.PointLost(spooled) {
+		t.Error("a point is lost, and there was no gap")
+	}
+	if _, err := m.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.Release(spooled)
+	if m.Rewind(far.spooled + 1) { // the spool is lost
+		t.Fatal("what was released cannot be sent again")
+	}
+	m.SetShipping(false)
+	for i := range int64(2 * maxLost) { // none of them takes a point with it
+		write(t, m, i*512, 3)
+	}
+	m.SetShipping(true)
+	if m.PointLost(stored) || !m.PointLost(spooled) {
+		t.Errorf("of the points %d, which is stored, and %d, which is not, are lost: %t and %t", stored, spooled, m.PointLost(stored), m.PointLost(spooled))
+	}
+	far.finish(t, m)
+	far.check(t, w)
+	if last := point(); m.PointLost(last) || m.PointLost(stored) || !m.PointLost(spooled) {
+		t.Error("after the gap, what was lost is not, or else")
+	}
+}

@@ -31,16 +31,20 @@ const (
 	closing
 )
 
+// maxLost bounds what is remembered of points that were lost.
+const maxLost = 32
+
 // gap is what is known of the gap that is open. It is under the order lock.
 type gap struct {
 	phase    phase
 	shipping bool
 	from     uint64 // the first position that may be missing
 	since    time.Time
-	before   time.Time // since when an earlier process had something unsent, until the sender says what the far side has
-	unsure   bool      // after a restart: what the far side has is not known until the sender says or asks
-	begin    uint64    // the number of the newest GapBegin
-	suspect  bool      // everything is dirty because bitmaps could not be trusted
+	before   time.Time   // since when an earlier process had something unsent, until the sender says what the far side has
+	unsure   bool        // after a restart: what the far side has is not known until the sender says or asks
+	begin    uint64      // the number of the newest GapBegin
+	lost     [][2]uint64 // positions whose points were lost, first and last; the newest maxLost
+	suspect  bool        // everything is dirty because bitmaps could not be trusted
 	began    time.Time
 	total    int64 // blocks dirty when closing began
 	left     int64 // blocks not read again
@@ -52,6 +56,9 @@ type gap struct {
 // openGap says that the change with this number, or one that nobody will ever see, is lost. mu is held.
 func (m *Machine) openGap(from uint64) {
 	m.current().lossy = true
+	if m.gap.phase == streaming || from < m.gap.from {
+		m.losePoints(from)
+	}
 	if m.gap.phase == streaming {
 		m.gap.from, m.gap.since, m.gap.total = from, m.now(), 0
 		m.gap.since = m.unsentSince()

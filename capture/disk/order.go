@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/understudy-ha/understudy/capture"
@@ -107,6 +108,21 @@ func (m *Machine) Point(_ context.Context, p journal.PointInfo) (uint64, error) 
 	return seq, nil
 }
 
+// PointLost tells whether a gap has come over a point that this process made: it is not valid any more.
+func (m *Machine) PointLost(seq uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.gap.lost, func(r [2]uint64) bool { return r[0] <= seq && seq <= r[1] })
+}
+
+// losePoints says that the points from a position on, as far as there are any, lie in a gap. mu is held.
+func (m *Machine) losePoints(from uint64) {
+	if len(m.gap.lost) == maxLost {
+		m.gap.lost = slices.Delete(m.gap.lost, 0, 1)
+	}
+	m.gap.lost = append(m.gap.lost, [2]uint64{from, m.next - 1})
+}
+
 // Position tells how far everything is.
 func (m *Machine) Position() capture.Position {
 	m.mu.Lock()
@@ -117,8 +133,8 @@ func (m *Machine) Position() capture.Position {
 		QueueBytes: m.queue.bytes, QueueRecords: m.queue.records,
 		OldestUnsent: m.unsentSince(),
 		InGap:        m.gap.phase != streaming, GapFrom: m.gap.from, Shipping: m.gap.shipping,
-		Counters: m.counters(),
-		Resync:   m.progress(),
+		Counters:  m.counters(),
+		Resync:    m.progress(),
 	}
 	for _, c := range m.conditions {
 		p.Conditions = append(p.Conditions, c)

@@ -114,6 +114,7 @@ func (m *Machine) Rewind(from uint64) bool {
 // setGapFrom says exactly from where positions may be missing. mu is held.
 func (m *Machine) setGapFrom(from uint64) {
 	m.gap.from = from
+	m.losePoints(from)
 	m.state.put(liveGapFrom, from+1)
 }
 
