@@ -30,7 +30,12 @@ type installRig struct {
 }
 
 func newInstallRig(t *testing.T) *installRig {
-	r := &installRig{t: t, dir: t.TempDir(), ssh: sshtest.Start(t, "")}
+	dir, err := os.MkdirTemp("", "us") // short: engines' sockets lie far below it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	r := &installRig{t: t, dir: dir, ssh: sshtest.Start(t, "")}
 	r.binary = r.build("v1")
 	api, cluster := freePort(t), freePort(t)
 	r.client, r.cluster = filepath.Join(r.dir, "c", "client.yaml"), cluster
