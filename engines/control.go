@@ -27,10 +27,11 @@ type request struct {
 
 type reply struct {
 	Error string           `json:"error,omitempty"`
+	Busy  bool             `json:"busy,omitempty"` // what was asked for has begun, and goes on
 	State *api.EngineState `json:"state,omitempty"`
 }
 
-// controlWait bounds one exchange. An engine that takes longer to take up a config answers when it has begun.
+// controlWait bounds one exchange.
 const controlWait = 30 * time.Second
 
 // Ask asks the engine of a home how it is.
@@ -49,9 +50,15 @@ func errNoState(r reply) error {
 	return nil
 }
 
-// Set makes the engine take up its config.
+// ErrTaking of Set: the engine takes up its config, and that takes longer than one waits.
+var ErrTaking = errors.New("the engine is still taking up its config")
+
+// Set makes the engine take up its config. It tells whether that succeeded at once; the engine goes on trying.
 func (h Home) Set(ctx context.Context) error {
-	_, err := h.exchange(ctx, opSet)
+	r, err := h.exchange(ctx, opSet)
+	if err == nil && r.Busy {
+		err = ErrTaking
+	}
 	return err
 }
 
@@ -91,8 +98,12 @@ func serveControl(ctx context.Context, l net.Listener, handle func(request) repl
 	defer stop()
 	for {
 		conn, err := l.Accept()
-		if err != nil {
-			return // the listener was closed
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors: no reason to end what serves disks
+			time.Sleep(100 * time.Millisecond)
+			continue
 		}
 		wg.Go(func() { serveConn(ctx, conn, handle) })
 	}

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -103,6 +104,25 @@ func (h Home) Lock() (unlock func(), err error) {
 	}
 	f.Close()
 	return nil, fmt.Errorf("%s: %w", h, ErrBusy)
+}
+
+// Remove takes the home away. ErrBusy while a process runs in it; one that is not there is removed already.
+func (h Home) Remove() error {
+	if !h.Exists() {
+		return nil
+	}
+	unlock, err := h.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return os.RemoveAll(string(h))
+}
+
+// Exists tells whether an engine ever was at home here.
+func (h Home) Exists() bool {
+	_, err := os.Stat(string(h))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Pid is the process that has the home now, or had it last; 0 if none ever did.

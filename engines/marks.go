@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/understudy-ha/understudy/pki"
@@ -41,21 +43,33 @@ func (m *Marks) Get(what string) string {
 	return m.done[what]
 }
 
-// Set notes that a value was carried out; it is on disk when it returns.
-func (m *Marks) Set(what, value string) error {
+// Set notes that values were carried out, together: pairs of what and value. It is on disk when it returns.
+func (m *Marks) Set(pairs ...string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	was, had := m.done[what]
-	m.done[what] = value
-	b, err := json.Marshal(m.done)
+	next := map[string]string{}
+	maps.Copy(next, m.done)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		next[pairs[i]] = pairs[i+1]
+	}
+	b, err := json.Marshal(next)
 	if err == nil {
 		err = pki.WriteFile(m.path, b, 0o600)
 	}
+	if err == nil {
+		err = syncDir(filepath.Dir(m.path))
+	}
 	if err != nil {
-		if delete(m.done, what); had {
-			m.done[what] = was
-		}
 		return fmt.Errorf("engine home: %w", err)
 	}
+	m.done = next
 	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

@@ -7,23 +7,34 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/understudy-ha/understudy/api"
 )
 
 // Engine is one engine at work. Set is called by one goroutine at a time, State by any.
 type Engine interface {
-	// Set makes the engine work towards a desired state, whole; it may be repeated. It returns when it is known that the config can be
-	// taken up; what takes time goes on, and State tells of it.
+	// Set makes the engine work towards a desired state, whole; it may be repeated, and is after it failed.
 	Set(ctx context.Context, c Config) error
-	// State says how the engine is now.
+	// State says how the engine is now. It does not wait for Set.
 	State() api.EngineState
-	// Close ends it in good order, within ctx.
+	// Close ends it in good order, within ctx. Set has returned, and is not called again.
 	Close(ctx context.Context) error
 }
 
 // Maker makes an engine that has nothing to do yet.
 type Maker func(ctx context.Context, home Home) (Engine, error)
+
+const (
+	// setWait is how long whoever asks for a config to be taken up waits for that.
+	setWait = 5 * time.Second
+	// Between attempts to take up a config that failed: what it needs may be back.
+	firstRetry = 250 * time.Millisecond
+	maxRetry   = 5 * time.Second
+)
+
+// FailedAfter is how long a config may fail to be taken up before an engine calls that a failure.
+const FailedAfter = 30 * time.Second
 
 // Run runs one engine in its home until ctx ends or it is told to stop.
 func Run(ctx context.Context, h Home, make Maker) (err error) {
@@ -45,36 +56,99 @@ func Run(ctx context.Context, h Home, make Maker) (err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r := &runner{home: h, engine: e, stop: cancel, ctx: ctx}
-	r.set(c)
 	l, err := listenControl(h)
 	if err != nil {
 		return errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 	}
+	r := newRunner(ctx, h, e, cancel)
+	var work sync.WaitGroup
+	work.Go(r.keep)
+	work.Go(func() { h.keepLogShort(ctx) })
 	slog.Info("engine is ready", "engine", c.Section.Engine, "owner", c.Section.Owner)
 	serveControl(ctx, l, r.handle)
+	work.Wait()
 	return e.Close(context.WithoutCancel(ctx))
 }
 
-// runner answers control requests.
+// runner takes up configs, one after the other, and answers control requests.
 type runner struct {
 	home   Home
 	engine Engine
 	ctx    context.Context
 	stop   func()
+	kick   chan struct{}
 
 	mu     sync.Mutex
-	failed error // of the newest config
+	asked  uint64        // configs that somebody wants taken up
+	tried  uint64        // those of them for which it was tried
+	failed error         // of the newest attempt
+	turn   chan struct{} // closed at the end of an attempt
 }
 
-func (r *runner) set(c Config) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.failed = r.engine.Set(r.ctx, c)
-	if r.failed != nil {
-		slog.Error("config not taken up", "err", r.failed)
+func newRunner(ctx context.Context, h Home, e Engine, stop func()) *runner {
+	return &runner{home: h, engine: e, ctx: ctx, stop: stop, kick: make(chan struct{}, 1), turn: make(chan struct{})}
+}
+
+// keep takes up the config, again when somebody asks for it, and until it succeeds.
+func (r *runner) keep() {
+	retry := firstRetry
+	for r.ctx.Err() == nil {
+		r.mu.Lock()
+		n := r.asked
+		r.mu.Unlock()
+		c, err := r.home.ReadConfig()
+		if err == nil {
+			err = r.engine.Set(r.ctx, c)
+		}
+		r.mu.Lock()
+		if err != nil && r.ctx.Err() == nil && (r.failed == nil || r.failed.Error() != err.Error()) {
+			slog.Error("config not taken up", "err", err)
+		}
+		r.tried, r.failed = n, err
+		close(r.turn)
+		r.turn = make(chan struct{})
+		r.mu.Unlock()
+		var again <-chan time.Time
+		if err == nil {
+			retry = firstRetry
+		} else {
+			again = time.After(retry)
+			retry = min(2*retry, maxRetry)
+		}
+		select {
+		case <-r.ctx.Done():
+		case <-r.kick:
+		case <-again:
+		}
 	}
-	return r.failed
+}
+
+// set has the config taken up, and waits until that was tried, for setWait at most: then done is false, and it goes on.
+func (r *runner) set() (done bool, err error) {
+	r.mu.Lock()
+	r.asked++
+	n := r.asked
+	r.mu.Unlock()
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+	limit := time.After(setWait)
+	for {
+		r.mu.Lock()
+		tried, failed, turn := r.tried, r.failed, r.turn
+		r.mu.Unlock()
+		if tried >= n {
+			return true, failed
+		}
+		select {
+		case <-turn:
+		case <-limit:
+			return false, nil
+		case <-r.ctx.Done():
+			return false, nil
+		}
+	}
 }
 
 func (r *runner) handle(q request) reply {
@@ -83,11 +157,8 @@ func (r *runner) handle(q request) reply {
 		s := r.engine.State()
 		return reply{State: &s}
 	case opSet:
-		c, err := r.home.ReadConfig()
-		if err == nil {
-			err = r.set(c)
-		}
-		return reply{Error: text(err)}
+		done, err := r.set()
+		return reply{Error: text(err), Busy: !done}
 	case opStop:
 		r.stop()
 		return reply{}

@@ -29,7 +29,8 @@ func (c Config) Identity(v api.VaultAccess) (age.Identity, error) {
 	}
 	id, err := age.ParseX25519Identity(strings.TrimSpace(s["identity"]))
 	if err != nil {
-		return nil, fmt.Errorf("vault %s: secret %q: identity: %w", v.Name, v.KeyRef, err)
+		// The cause is left out: it quotes from what should be a key.
+		return nil, fmt.Errorf("vault %s: secret %q: identity: want an age identity, AGE-SECRET-KEY-1…", v.Name, v.KeyRef)
 	}
 	return id, nil
 }

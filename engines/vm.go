@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -31,6 +33,18 @@ func OpenVM(h Home, name string) (*VM, error) {
 		return nil, err
 	}
 	return &VM{hv: hv, name: name}, nil
+}
+
+// StopVM shuts down the machine that an earlier process of the home may have left running.
+func StopVM(ctx context.Context, h Home, name string, grace time.Duration) error {
+	if _, err := os.Stat(h.file("vm")); errors.Is(err, fs.ErrNotExist) {
+		return nil // none was ever started here
+	}
+	v, err := OpenVM(h, name)
+	if err != nil {
+		return err
+	}
+	return v.Down(ctx, grace)
 }
 
 // DefineVM makes the hypervisor's definition of a machine whose disks are NBD exports on a unix socket.

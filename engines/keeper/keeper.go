@@ -129,7 +129,8 @@ func keepPoints(points []vault.PointInfo, s api.KeptStream, now time.Time) []boo
 		list[i] = retain.Point{At: p.At, App: p.Consistency == "app", Pinned: slices.Contains(s.Pins, p.Seq)}
 	}
 	keep := retain.Keep(list, retain.Policy{Retention: s.Retention.D()}, now)
-	if s.Only != 0 {
+	// One that is not there must not cost all the others.
+	if s.Only != 0 && slices.ContainsFunc(points, func(p vault.PointInfo) bool { return p.Seq == s.Only }) {
 		for i, p := range points {
 			keep[i] = p.Seq == s.Only || list[i].Pinned
 		}

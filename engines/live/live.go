@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,13 +70,18 @@ type Machine struct {
 	ctx  context.Context
 	stop context.CancelFunc
 	work sync.WaitGroup
-	poke chan struct{} // the loops look at spec again
+	poke [3]chan struct{} // each loop looks at spec again
 
-	mu      sync.Mutex
+	setting  sync.Mutex // held by Set and Close, which may take a while
+	readOnly bool       // how the disks are offered; under setting
+
+	mu      sync.Mutex // held for moments
 	spec    Spec
+	wish    vmWish
 	capture *disk.Machine
 	disks   *engines.DiskServer
 	vm      *engines.VM
+	vmBusy  sync.Mutex // held by who brings the virtual machine up or down
 	sender  *replication.Sender
 	id      engines.NodeIdentity
 	points  pointState
@@ -98,7 +104,10 @@ func Open(ctx context.Context, h engines.Home, marks *engines.Marks, lowers []nb
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{home: h, marks: marks, lowers: lowers, capture: c, disks: engines.NewDiskServer(h), poke: make(chan struct{}, 2), spec: s}
+	m := &Machine{home: h, marks: marks, lowers: lowers, capture: c, disks: engines.NewDiskServer(h), spec: s}
+	for i := range m.poke {
+		m.poke[i] = make(chan struct{}, 1)
+	}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if s.VM != nil {
 		if m.vm, err = engines.OpenVM(h, filepath.Base(s.Machine)); err != nil {
@@ -115,6 +124,9 @@ func Open(ctx context.Context, h engines.Home, marks *engines.Marks, lowers []nb
 	}
 	m.work.Go(m.keepPoints)
 	m.work.Go(m.keepYielding)
+	if m.vm != nil {
+		m.work.Go(m.keepVM)
+	}
 	return m, nil
 }
 
@@ -142,75 +154,64 @@ func (m *Machine) offer(ctx context.Context, name string, readOnly bool) error {
 	return nil
 }
 
-// Set makes everything as s wants it.
-func (m *Machine) Set(ctx context.Context, s Spec) error {
+// Fits tells whether the machine can become what s wants without being opened anew.
+func (m *Machine) Fits(s Spec) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	is := m.spec
+	return is.Machine == s.Machine && is.UID == s.UID && is.Stream == s.Stream && slices.Equal(is.Disks, s.Disks) && is.Listen == s.Listen &&
+		is.QueueBytes == s.QueueBytes && (is.VM == nil) == (s.VM == nil)
+}
+
+// Set makes everything as s wants it; s fits.
+func (m *Machine) Set(ctx context.Context, s Spec) error {
+	m.setting.Lock()
+	defer m.setting.Unlock()
+	if m.ctx.Err() != nil {
+		return capture.ErrClosed
+	}
+	m.mu.Lock()
+	was := m.spec
 	m.spec = s
-	err := m.take(ctx, s)
-	for range cap(m.poke) {
+	m.mu.Unlock()
+	err := m.take(ctx, was, s)
+	for _, c := range m.poke {
 		select {
-		case m.poke <- struct{}{}:
+		case c <- struct{}{}:
 		default:
 		}
 	}
 	return err
 }
 
-func (m *Machine) take(ctx context.Context, s Spec) error {
-	if err := m.setAccess(ctx, s); err != nil {
-		return err
+// take keeps the order: what must not be written any more is not written before anything else is looked at.
+func (m *Machine) take(ctx context.Context, was, s Spec) error {
+	err := m.setAccess(ctx, s)
+	if err == nil {
+		err = m.setVM(s)
 	}
-	if err := m.setShipping(s); err != nil {
-		return err
-	}
-	return m.setVM(s)
+	// One that cannot be shipped runs all the same.
+	return errors.Join(err, m.setShipping(was, s))
 }
 
 // setAccess decides about writing.
 func (m *Machine) setAccess(ctx context.Context, s Spec) error {
-	was, want := m.capture.Access(), s.Access
-	if want == disk.Unconfirmed && was == disk.Writable {
+	want := s.Access
+	if want == disk.Unconfirmed && m.capture.Access() == disk.Writable {
 		want = disk.Writable
 	}
 	m.capture.SetAccess(want)
-	if readOnly := want == disk.ReadOnly; readOnly != (was == disk.ReadOnly) {
-		for _, d := range s.Disks {
-			if err := m.offer(ctx, d.Name, readOnly); err != nil {
-				return err
-			}
+	readOnly := want == disk.ReadOnly
+	if readOnly == m.readOnly {
+		return nil
+	}
+	for _, d := range s.Disks {
+		if err := m.offer(ctx, d.Name, readOnly); err != nil {
+			return err
 		}
 	}
+	m.readOnly = readOnly
 	return nil
-}
-
-// setVM brings the virtual machine up or down. It is not started before its disks may be written.
-func (m *Machine) setVM(s Spec) error {
-	if s.VM == nil {
-		return nil
-	}
-	vm := m.vm
-	if !s.Run || s.Access == disk.ReadOnly {
-		m.work.Go(func() { _ = vm.Down(m.ctx, s.StopTimeout) }) // the error is a condition
-		return nil
-	}
-	if m.capture.Access() != disk.Writable {
-		return nil
-	}
-	def, err := engines.DefineVM(filepath.Base(s.Machine), s.VM, m.disks.Socket(), s.Disks, false)
-	if err != nil {
-		return err
-	}
-	m.work.Go(func() { _ = vm.Up(m.ctx, def) })
-	return nil
-}
-
-// StopVM shuts the virtual machine down, and waits for it.
-func (m *Machine) StopVM(ctx context.Context, grace time.Duration) error {
-	if m.vm == nil {
-		return nil
-	}
-	return m.vm.Down(ctx, grace)
 }
 
 // VM gives the virtual machine, nil if there is none.
@@ -226,12 +227,7 @@ func (m *Machine) Socket() string { return m.disks.Socket() }
 func (m *Machine) Close() error {
 	m.stop()
 	m.work.Wait()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var err error
-	if m.sender != nil {
-		err = m.sender.Close()
-		m.sender = nil
-	}
-	return errors.Join(err, m.disks.Close(), m.capture.Close())
+	m.setting.Lock()
+	defer m.setting.Unlock()
+	return errors.Join(m.endSender(), m.disks.Close(), m.capture.Close())
 }

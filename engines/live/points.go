@@ -35,13 +35,14 @@ type pointState struct {
 // keepPoints makes recovery points: at their intervals, and when one is asked for.
 func (m *Machine) keepPoints() {
 	var crash, app time.Time // when the next is due
+	m.thawForgotten()
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
 		select {
 		case <-m.ctx.Done():
 			return
-		case <-m.poke:
+		case <-m.poke[0]:
 		case <-tick.C:
 		}
 		m.mu.Lock()
@@ -126,8 +127,12 @@ func (m *Machine) freeze(s Spec) (notes string, thaw func(), err error) {
 	if !agent && s.PreScript == "" {
 		return "", nil, errors.New("nothing makes this machine consistent: want vm.guestAgent, or scripts that freeze and thaw it")
 	}
+	// Should this process end before it thaws, the next one does.
+	if err := m.marks.Set(markFrozen, frozenBy, markThaw, s.PostScript); err != nil {
+		return "", nil, err
+	}
 	ctx, cancel := context.WithTimeout(m.ctx, freezeLimit)
-	after := []func(){cancel}
+	after := []func(){cancel, func() { _ = m.marks.Set(markFrozen, "") }} // not noted: the next process thaws once more
 	undo := func() {
 		for i := len(after) - 1; i >= 0; i-- {
 			after[i]()
@@ -156,6 +161,29 @@ func (m *Machine) freeze(s Spec) (notes string, thaw func(), err error) {
 	return notes, undo, nil
 }
 
+// The marks of a machine that may be frozen, and of the script that ends it.
+const (
+	markFrozen, frozenBy = "frozen", "yes"
+	markThaw             = "thaw"
+)
+
+// thawForgotten lets a machine go on that an earlier process froze and did not live to thaw.
+func (m *Machine) thawForgotten() {
+	if m.marks.Get(markFrozen) == "" {
+		return
+	}
+	m.mu.Lock()
+	s := m.spec
+	m.mu.Unlock()
+	if s.VM != nil && s.VM.GuestAgent {
+		thawGuest(m.vm.Hypervisor())
+	}
+	if name := m.marks.Get(markThaw); name != "" {
+		_ = script(m.ctx, s.Config.HooksDir, name)
+	}
+	_ = m.marks.Set(markFrozen, "") // not noted: the next process thaws once more
+}
+
 // thawGuest lets the guest go on, whatever became of the freeze.
 func thawGuest(hv hypervisor.Hypervisor, name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), freezeLimit)
@@ -172,8 +200,9 @@ func script(ctx context.Context, dir, name string) error {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(dir, name))
 	cmd.Env = append(os.Environ(), "UNDERSTUDY=1")
+	cmd.WaitDelay = time.Second // what it left running may keep its output open
 	out, err := cmd.CombinedOutput()
-	if err != nil {
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return fmt.Errorf("script %s: %w: %s", name, err, lastLine(out))
 	}
 	return nil

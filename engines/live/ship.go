@@ -8,12 +8,11 @@ import (
 	"github.com/understudy-ha/understudy/replication"
 )
 
-// setShipping keeps a sender while there is somebody to send to and the stream is this machine's.
-func (m *Machine) setShipping(s Spec) (err error) {
+// setShipping keeps a sender while there is somebody to send to and the stream is this machine's. A new generation has a new one.
+func (m *Machine) setShipping(was, s Spec) (err error) {
 	ship := len(s.ProcessServers) > 0 && s.Access != disk.ReadOnly
-	if m.sender != nil && !ship {
-		err = m.sender.Close()
-		m.sender = nil
+	if !ship || was.Epoch != s.Epoch {
+		err = m.endSender()
 	}
 	m.capture.SetShipping(ship)
 	if !ship || err != nil {
@@ -34,8 +33,25 @@ func (m *Machine) setShipping(s Spec) (err error) {
 	for i, d := range s.Disks {
 		info.Disks = append(info.Disks, replication.Disk{ID: d.Name, Size: m.lowers[i].Size()})
 	}
-	m.sender, err = replication.StartSender(replication.SenderConfig{Source: m.capture, Lag: lagOf(m.capture), Stream: info, Targets: targets,
+	sender, err := replication.StartSender(replication.SenderConfig{Source: m.capture, Lag: lagOf(m.capture), Stream: info, Targets: targets,
 		CA: m.id.CA, Cert: m.id.Cert, Log: slog.Default()})
+	if err == nil {
+		m.mu.Lock()
+		m.sender = sender
+		m.mu.Unlock()
+	}
+	return err
+}
+
+// endSender stops shipping; setting is held.
+func (m *Machine) endSender() error {
+	if m.sender == nil {
+		return nil
+	}
+	err := m.sender.Close()
+	m.mu.Lock()
+	m.sender = nil
+	m.mu.Unlock()
 	return err
 }
 

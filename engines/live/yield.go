@@ -33,16 +33,17 @@ func (m *Machine) keepYielding() {
 		m.mu.Lock()
 		s := m.spec
 		m.mu.Unlock()
+		var err error
 		if y := s.Yield; y != nil && s.Access == disk.ReadOnly && m.marks.Get("yield") != y.Branch {
-			err := m.yield(m.ctx, s, *y)
-			m.mu.Lock()
-			m.yieldNo = err
-			m.mu.Unlock()
+			err = m.yield(m.ctx, s, *y)
 		}
+		m.mu.Lock()
+		m.yieldNo = err
+		m.mu.Unlock()
 		select {
 		case <-m.ctx.Done():
 			return
-		case <-m.poke:
+		case <-m.poke[1]:
 		case <-tick.C:
 		}
 	}
@@ -69,13 +70,16 @@ func (m *Machine) yield(ctx context.Context, s Spec, y api.YieldConfig) error {
 		return err
 	}
 	for _, r := range changed.Ranges {
-		if int(r.Disk) >= len(m.lowers) {
-			return fmt.Errorf("the other side's letter: disk %d: this machine has %d", r.Disk, len(m.lowers))
+		if int(r.Disk) >= len(m.lowers) || r.Off >= m.lowers[r.Disk].Size() {
+			return fmt.Errorf("the other side's letter: range %+v: it is outside this machine's %d disks", r, len(m.lowers))
 		}
 	}
 	l := engines.Letter{Machine: s.UID, Granule: letterGranule, Ranges: m.whole(append(changed.Ranges, dirty...))}
 	if l.Hashes, err = m.hashes(ctx, l.Ranges); err != nil {
 		return err
+	}
+	if m.capture.Access() != disk.ReadOnly {
+		return errors.New("the disks are written again")
 	}
 	if b, err = l.Encode(); err != nil {
 		return err
@@ -150,6 +154,10 @@ func (m *Machine) branch(ctx context.Context, s Spec, y api.YieldConfig, dirty [
 		return err
 	}
 	defer w.Close()
+	points, err := home.Points(ctx, y.Branch)
+	if err != nil || slices.ContainsFunc(points, func(p vault.PointInfo) bool { return p.ID == y.Branch }) {
+		return err // an earlier attempt wrote all of it
+	}
 	return m.writeBranch(ctx, w, y.Branch, dirty)
 }
 
@@ -174,10 +182,11 @@ func branchBase(ctx context.Context, v *engines.OpenedVault, p capture.Position)
 	return vault.Base{Kind: "stream", Stream: p.Stream, Seq: seq}, nil
 }
 
-// writeBranch appends the blocks, and one point after them.
+// writeBranch appends the blocks, and one point after them. It goes on behind what an attempt wrote that was cut short: what is dirty may
+// be listed otherwise by now, so that positions do not tell what it had written.
 func (m *Machine) writeBranch(ctx context.Context, w *vault.Writer, name string, dirty []capture.Range) error {
 	var recs []journal.Record
-	var seq uint64
+	seq := w.Position()
 	size := 0
 	now := time.Now().UTC()
 	flush := func() error {

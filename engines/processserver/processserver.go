@@ -24,15 +24,18 @@ import (
 type engine struct {
 	home engines.Home
 
-	mu     sync.Mutex
-	cfg    engines.Config
-	ps     *replication.ProcessServer
-	listen net.Listener
 	served sync.WaitGroup
-	id     engines.NodeIdentity
-	failed error
-	since  time.Time
-	vaults map[string]*engines.OpenedVault // by what they are opened with
+
+	mu      sync.Mutex // held for moments: streams ask what is accepted, also while the process server ends
+	cfg     engines.Config
+	ps      *replication.ProcessServer
+	listen  net.Listener
+	failed  error     // why the config could not be taken up
+	failing time.Time // since when
+	since   time.Time
+	vaults  map[string]*engines.OpenedVault // by what they are opened with
+	id      engines.NodeIdentity            // Set's alone
+
 }
 
 // New makes the engine of a home.
@@ -45,11 +48,20 @@ func (e *engine) Set(_ context.Context, c engines.Config) error {
 	e.mu.Lock()
 	was := e.cfg
 	e.cfg = c
-	e.failed = e.take(was, c)
-	ps, err := e.ps, e.failed
+	e.mu.Unlock()
+	err := e.take(was, c)
+	e.mu.Lock()
+	switch {
+	case err == nil:
+		e.failing = time.Time{}
+	case e.failing.IsZero():
+		e.failing = time.Now()
+	}
+	e.failed = err
+	ps := e.ps
 	e.mu.Unlock()
 	if ps != nil {
-		ps.Recheck() // asks accept, which takes the lock
+		ps.Recheck() // asks accept
 	}
 	return err
 }
@@ -63,7 +75,7 @@ func (e *engine) take(was, c engines.Config) error {
 	if err != nil {
 		return err
 	}
-	if o := was.Section.ProcessServer; e.ps != nil && (o.Listen != p.Listen || o.SpoolDir != p.SpoolDir || o.SpoolBytes != p.SpoolBytes) {
+	if o := was.Section.ProcessServer; e.ps != nil && (o == nil || o.Listen != p.Listen || o.SpoolDir != p.SpoolDir || o.SpoolBytes != p.SpoolBytes) {
 		if err := e.stop(); err != nil {
 			return err
 		}
@@ -107,15 +119,18 @@ func (e *engine) start(c engines.Config) (err error) {
 	if listen == "" {
 		listen = ":" + replication.DefaultPort
 	}
-	if e.listen, err = net.Listen("tcp", listen); err != nil {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
 		return fmt.Errorf("listen %q: %w", listen, err)
 	}
-	e.ps, err = replication.StartServer(replication.ServerConfig{Dir: dir, SpoolBytes: p.SpoolBytes, CA: e.id.CA, Cert: e.id.Cert,
+	ps, err := replication.StartServer(replication.ServerConfig{Dir: dir, SpoolBytes: p.SpoolBytes, CA: e.id.CA, Cert: e.id.Cert,
 		Accept: e.accept, OpenStream: e.openStream, Log: slog.Default()})
 	if err != nil {
-		return errors.Join(err, e.listen.Close())
+		return errors.Join(err, l.Close())
 	}
-	ps, l := e.ps, e.listen
+	e.mu.Lock()
+	e.ps, e.listen = ps, l
+	e.mu.Unlock()
 	e.served.Go(func() {
 		if err := ps.Serve(l); err != nil {
 			slog.Error("process server does not serve any more", "err", err)
@@ -124,13 +139,17 @@ func (e *engine) start(c engines.Config) (err error) {
 	return nil
 }
 
+// stop ends the process server. Its streams ask meanwhile, so that mu is not held.
 func (e *engine) stop() error {
-	if e.ps == nil {
+	e.mu.Lock()
+	ps := e.ps
+	e.ps = nil
+	e.mu.Unlock()
+	if ps == nil {
 		return nil
 	}
-	err := e.ps.Close()
+	err := ps.Close()
 	e.served.Wait()
-	e.ps = nil
 	return err
 }
 
@@ -198,51 +217,56 @@ func (e *engine) openVault(ctx context.Context, c engines.Config, a api.VaultAcc
 		return nil, err
 	}
 	sum := sha256.Sum256(text)
+	key := string(sum[:])
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if v := e.vaults[string(sum[:])]; v != nil {
+	v := e.vaults[key]
+	e.mu.Unlock()
+	if v != nil {
 		return v, nil
 	}
-	v, err := c.OpenVault(ctx, a, "")
-	if err == nil {
-		e.vaults[string(sum[:])] = v
+	if v, err = c.OpenVault(ctx, a, ""); err != nil { // takes its time; others do not wait for it
+		return nil, err
 	}
-	return v, err
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if first := e.vaults[key]; first != nil {
+		return first, v.Close()
+	}
+	e.vaults[key] = v
+	return v, nil
 }
 
 // State implements engines.Engine.
 func (e *engine) State() api.EngineState {
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	ps, l, failed, failing := e.ps, e.listen, e.failed, e.failing
+	e.mu.Unlock()
 	s := api.EngineState{Phase: "serving", Since: e.since}
-	if e.ps == nil {
-		s.Phase = "failed"
-	} else {
-		st := e.ps.Status()
+	switch {
+	case ps != nil:
+		st := ps.Status()
 		s.Conditions = st.Conditions
 		for _, m := range st.Machines {
 			s.RPO = max(s.RPO, api.Duration(m.RPO.Now))
 			s.RPOp50, s.RPOp99 = max(s.RPOp50, api.Duration(m.RPO.P50)), max(s.RPOp99, api.Duration(m.RPO.P99))
 		}
-		s.Address = e.listen.Addr().String()
+		s.Address = l.Addr().String()
+	case failed != nil && time.Since(failing) > engines.FailedAfter:
+		s.Phase = "failed"
+	default:
+		s.Phase = "opening"
 	}
-	if e.failed != nil {
-		s.Conditions = append(s.Conditions, engines.NotTakenUp(e.failed))
+	if failed != nil {
+		s.Conditions = append(s.Conditions, engines.NotTakenUp(failed))
 	}
 	return s
 }
 
 // Close implements engines.Engine. What is spooled stays for the next process.
 func (e *engine) Close(context.Context) error {
+	err := e.stop()
 	e.mu.Lock()
-	ps := e.ps
-	e.ps = nil
-	e.mu.Unlock()
-	var err error
-	if ps != nil {
-		err = ps.Close()
-	}
-	e.served.Wait()
+	defer e.mu.Unlock()
 	for _, v := range e.vaults {
 		err = errors.Join(err, v.Close())
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -20,11 +21,15 @@ type engine struct {
 	home  engines.Home
 	marks *engines.Marks
 
-	mu      sync.Mutex
-	mode    string
-	files   []*nbd.File
+	// Set's alone.
+	mode  string
+	files []*nbd.File
+
+	mu      sync.Mutex // held for moments
 	machine *live.Machine
-	failed  error // why the config could not be taken up
+	off     bool
+	failed  error     // why the config could not be taken up
+	failing time.Time // since when
 	since   time.Time
 	phase   string
 }
@@ -40,10 +45,17 @@ func New(_ context.Context, h engines.Home) (engines.Engine, error) {
 
 // Set implements engines.Engine.
 func (e *engine) Set(ctx context.Context, c engines.Config) error {
+	err := e.take(ctx, c)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.failed = e.take(ctx, c)
-	return e.failed
+	switch {
+	case err == nil:
+		e.failing = time.Time{}
+	case e.failing.IsZero():
+		e.failing = time.Now()
+	}
+	e.failed = err
+	return err
 }
 
 // take makes everything as c wants it. Disks that were opened for reading only are opened anew before they are written.
@@ -52,24 +64,55 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 	if p == nil {
 		return errors.New("the section has no protect payload")
 	}
-	if p.Mode == "off" || e.mode == "readonly" && p.Mode == "writable" {
-		if err := e.close(ctx, p.Mode == "off", p.StopTimeout.D()); err != nil || p.Mode == "off" {
+	if p.Mode == "off" {
+		return e.rest(ctx, p)
+	}
+	s := spec(c)
+	if e.machine != nil && (e.mode == "readonly" && p.Mode == "writable" || !e.machine.Fits(s)) {
+		if err := e.close(); err != nil {
 			return err
 		}
 	}
-	s := spec(c)
+	e.setOff(false)
 	if e.machine == nil {
 		if err := e.open(ctx, p, s); err != nil {
-			return errors.Join(err, e.close(ctx, false, 0))
+			return errors.Join(err, e.close())
 		}
 	}
 	e.mode = p.Mode
 	if p.Restart != "" && e.marks.Get("restart") != p.Restart {
-		if err := errors.Join(e.machine.Capture().AddDirty(nil), e.marks.Set("restart", p.Restart)); err != nil {
+		err := e.machine.Capture().AddDirty(nil)
+		if err == nil { // only then: else everything that differs would be forgotten
+			err = e.marks.Set("restart", p.Restart)
+		}
+		if err != nil {
 			return fmt.Errorf("resynchronisation: %w", err)
 		}
 	}
 	return e.machine.Set(ctx, s)
+}
+
+// rest lets go of the disks. The virtual machine goes down first, so that it sees no error; it may run although this process did not start it.
+func (e *engine) rest(ctx context.Context, p *api.ProtectConfig) (err error) {
+	switch {
+	case e.machine != nil:
+		err = e.machine.StopVM(ctx, p.StopTimeout.D())
+	case p.VM != nil:
+		err = engines.StopVM(ctx, e.home, filepath.Base(p.Machine), p.StopTimeout.D())
+	}
+	if err != nil {
+		return err
+	}
+	if err = e.close(); err == nil {
+		e.setOff(true)
+	}
+	return err
+}
+
+func (e *engine) setOff(yes bool) {
+	e.mu.Lock()
+	e.off = yes
+	e.mu.Unlock()
 }
 
 // spec is how the machine is to live.
@@ -97,36 +140,50 @@ func (e *engine) open(ctx context.Context, p *api.ProtectConfig, s live.Spec) (e
 		}
 		e.files, lowers = append(e.files, f), append(lowers, f)
 	}
-	e.machine, err = live.Open(ctx, e.home, e.marks, lowers, s)
+	m, err := live.Open(ctx, e.home, e.marks, lowers, s)
+	if err == nil {
+		e.mu.Lock()
+		e.machine = m
+		e.mu.Unlock()
+	}
 	return err
 }
 
-// close lets go of the disks; with stop the virtual machine goes down first, so that it sees no error.
-func (e *engine) close(ctx context.Context, stop bool, grace time.Duration) (err error) {
-	if e.machine != nil {
-		if stop {
-			err = e.machine.StopVM(ctx, grace)
-		}
-		err = errors.Join(err, e.machine.Close())
+// close lets go of the disks.
+func (e *engine) close() (err error) {
+	e.mu.Lock()
+	m := e.machine
+	e.machine = nil
+	e.mu.Unlock()
+	if m != nil {
+		err = m.Close()
 	}
 	for _, f := range e.files {
 		err = errors.Join(err, f.Close())
 	}
-	e.machine, e.files = nil, nil
+	e.files = nil
 	return err
 }
 
 // State implements engines.Engine.
 func (e *engine) State() api.EngineState {
 	e.mu.Lock()
+	m, off, failed, failing := e.machine, e.off, e.failed, e.failing
+	e.mu.Unlock()
+	s := api.EngineState{Phase: "opening"}
+	switch {
+	case m != nil:
+		m.Describe(&s)
+	case off:
+		s.Phase = "off"
+	case failed != nil && time.Since(failing) > engines.FailedAfter:
+		s.Phase = "failed"
+	}
+	if failed != nil {
+		s.Conditions = append(s.Conditions, engines.NotTakenUp(failed))
+	}
+	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := api.EngineState{Phase: "off"}
-	if e.machine != nil {
-		e.machine.Describe(&s)
-	}
-	if e.failed != nil {
-		s.Conditions = append(s.Conditions, engines.NotTakenUp(e.failed))
-	}
 	if s.Phase != e.phase {
 		e.phase, e.since = s.Phase, time.Now().UTC()
 	}
@@ -135,8 +192,4 @@ func (e *engine) State() api.EngineState {
 }
 
 // Close implements engines.Engine. The virtual machine goes on.
-func (e *engine) Close(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.close(ctx, false, 0)
-}
+func (e *engine) Close(context.Context) error { return e.close() }

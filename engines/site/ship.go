@@ -58,9 +58,15 @@ func (e *engine) ship() error {
 	if err := e.marks.Set("ship", p.Capture); err != nil {
 		return err
 	}
+	e.setting.Lock() // a newer config is taken up before, or after: this one must not come in its place
+	defer e.setting.Unlock()
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	return m.Set(e.ctx, e.spec(e.cfg))
+	now, c := e.machine, e.cfg
+	e.mu.Unlock()
+	if now != m || c.Section.Site == nil || c.Section.Site.Mode != "writable" {
+		return nil // the newest config was taken up with the mark, or will be
+	}
+	return m.Set(e.ctx, e.spec(c))
 }
 
 // initial tells whether this process must still be told what the far side has.
@@ -183,11 +189,11 @@ func (e *engine) compared(ctx context.Context, c engines.Config, m *live.Machine
 	if err != nil {
 		return nil, err
 	}
-	m.Capture().SetSame(same(l))
+	m.Capture().SetSame(holds(l))
 	e.mu.Lock()
 	e.told = true
 	e.mu.Unlock()
-	return append(l.Ranges, e.here()...), nil
+	return append(append([]capture.Range{}, l.Ranges...), e.here()...), nil // never nil: that would be everything
 }
 
 const granule = 64 << 10
@@ -237,8 +243,8 @@ func (e *engine) changed(ctx context.Context, c engines.Config) (out []capture.R
 	return out, nil
 }
 
-// same tells of blocks whether the old primary has them.
-func same(l engines.Letter) func(disk uint16, off int64, data []byte) bool {
+// holds tells of blocks whether the old primary has them.
+func holds(l engines.Letter) func(disk uint16, off int64, data []byte) bool {
 	type place struct {
 		disk uint16
 		off  int64

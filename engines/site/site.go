@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -33,19 +32,24 @@ type engine struct {
 	work sync.WaitGroup
 	poke chan struct{}
 
-	mu      sync.Mutex
+	check checker
+
+	setting sync.Mutex // held while a config is taken up, which may take a while
+
+	mu      sync.Mutex // held for moments; what follows is changed by Set alone
 	cfg     engines.Config
 	vault   *engines.OpenedVault
 	view    *vault.View
 	volumes []*volume.Volume
 	machine *live.Machine
-	check   checker
-	failed  error // why the config could not be taken up
-	shipNo  error // why shipping has not begun
-	told    bool  // this process knows what the far side has
+	failed  error     // why the config could not be taken up
+	failing time.Time // since when
 	ended   string
-	since   time.Time
-	phase   string
+	// The rest is everybody's.
+	shipNo error // why shipping has not begun
+	told   bool  // this process knows what the far side has
+	since  time.Time
+	phase  string
 }
 
 // New makes the engine of a home.
@@ -62,15 +66,29 @@ func New(ctx context.Context, h engines.Home) (engines.Engine, error) {
 
 // Set implements engines.Engine.
 func (e *engine) Set(ctx context.Context, c engines.Config) error {
+	e.setting.Lock()
+	defer e.setting.Unlock()
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	if was := e.cfg.Section.Site; was == nil || c.Section.Site == nil || !same(runOf(was), runOf(c.Section.Site)) {
+		e.failed, e.failing = nil, time.Time{} // another run's failure is not this one's
+	}
 	e.cfg = c
-	e.failed = e.take(ctx, c)
+	e.mu.Unlock()
+	err := e.take(ctx, c)
+	e.mu.Lock()
+	switch {
+	case err == nil:
+		e.failing = time.Time{}
+	case e.failing.IsZero():
+		e.failing = time.Now()
+	}
+	e.failed = err
+	e.mu.Unlock()
 	select {
 	case e.poke <- struct{}{}:
 	default:
 	}
-	return e.failed
+	return err
 }
 
 func (e *engine) take(ctx context.Context, c engines.Config) error {
@@ -78,10 +96,20 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 	if p == nil {
 		return errors.New("the section has no site payload")
 	}
-	if p.Mode == "off" || p.Mode == "discard" {
+	if ending(p) {
 		return e.end(ctx, p)
 	}
-	e.ended = ""
+	e.setEnded("")
+	if e.machine != nil && !e.runs(p) {
+		if err := errors.Join(e.machine.StopVM(ctx, p.StopTimeout.D()), e.close()); err != nil {
+			return err
+		}
+	}
+	if e.machine != nil && !e.machine.Fits(e.spec(c)) {
+		if err := e.close(); err != nil {
+			return err
+		}
+	}
 	if e.machine == nil {
 		if err := e.open(ctx, c); err != nil {
 			return errors.Join(err, e.close())
@@ -101,46 +129,34 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 	return nil
 }
 
+func (e *engine) setEnded(how string) {
+	e.mu.Lock()
+	e.ended = how
+	e.mu.Unlock()
+}
+
 // end stops the machine, and with discard takes its files away.
 func (e *engine) end(ctx context.Context, p *api.SiteConfig) (err error) {
+	if ended := map[string]string{"off": "stopped", "discard": "discarded"}[p.Mode]; ended != e.ended {
+		e.setEnded("")
+	}
+	e.check.end()
 	if e.machine != nil {
 		err = e.machine.StopVM(ctx, p.StopTimeout.D())
 	} else if p.VM != nil { // it may run although this process did not start it
-		vm, openErr := engines.OpenVM(e.home, filepath.Base(p.Machine))
-		if err = openErr; err == nil {
-			err = vm.Down(ctx, p.StopTimeout.D())
-		}
+		err = engines.StopVM(ctx, e.home, filepath.Base(p.Machine), p.StopTimeout.D())
 	}
 	if err = errors.Join(err, e.close()); err != nil {
 		return err
 	}
-	e.ended = "stopped"
-	if p.Mode == "discard" {
-		if err := e.marks.Set(hydrated, ""); err != nil { // before the files go: what comes next starts from its own point
-			return err
-		}
-		for _, d := range p.Disks {
-			if p.InPlace {
-				continue // it is the old primary's disk
-			}
-			if path := e.path(d); filepath.Dir(path) != e.home.Data() {
-				err = errors.Join(err, removeDisk(path))
-			}
-		}
-		if err = errors.Join(err, os.RemoveAll(e.home.Data()), os.MkdirAll(e.home.Data(), 0o700)); err != nil {
-			return err
-		}
-		e.ended = "discarded"
+	if p.Mode != "discard" {
+		e.setEnded("stopped")
+		return nil
 	}
-	return nil
-}
-
-func removeDisk(path string) error {
-	for _, p := range []string{path, path + ".map"} {
-		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
+	if err := e.discard(p.Disks, p.InPlace); err != nil {
+		return err
 	}
+	e.setEnded("discarded")
 	return nil
 }
 
@@ -149,51 +165,78 @@ func (e *engine) path(d api.MachineDisk) string {
 	return cmp.Or(d.Path, filepath.Join(e.home.Data(), "disk-"+d.Name+".raw"))
 }
 
-// hydrated is the mark that says that the files are the whole disks.
-const hydrated = "hydrated"
-
 // open opens the point and the volumes over it, and takes up the machine.
 func (e *engine) open(ctx context.Context, c engines.Config) (err error) {
 	p := c.Section.Site
+	if err := e.replace(ctx, c); err != nil {
+		return err
+	}
+	var v *engines.OpenedVault
+	var view *vault.View
 	if e.marks.Get(hydrated) == "" {
-		if e.vault, err = c.OpenVault(ctx, p.Vault, e.home.Data()); err != nil {
+		if v, err = c.OpenVault(ctx, p.Vault, e.home.Data()); err != nil {
 			return err
 		}
+		e.mu.Lock()
+		e.vault = v
+		e.mu.Unlock()
 		if !p.Drill {
-			if err := fence(ctx, e.vault, p.Stream, uint64(max(c.Section.Generation, 0))); err != nil {
+			if err := fence(ctx, v, p.Stream, uint64(max(c.Section.Generation, 0))); err != nil {
 				return fmt.Errorf("fence stream %s: %w", p.Stream, err)
 			}
 		}
-		if e.view, err = e.vault.View(ctx, p.Stream, p.Seq); err != nil {
+		if view, err = v.View(ctx, p.Stream, p.Seq); err != nil {
 			return err
 		}
-		if e.view.Disks() != len(p.Disks) {
-			return fmt.Errorf("stream %s has %d disks, the machine %d", p.Stream, e.view.Disks(), len(p.Disks))
-		}
+		e.mu.Lock()
+		e.view = view
+		e.mu.Unlock()
 	}
-	var lowers []nbd.Backend
-	for i, d := range p.Disks {
-		v, err := e.openVolume(ctx, p, i, d)
-		if err != nil {
-			return fmt.Errorf("disk %s: %w", d.Name, err)
-		}
-		e.volumes, lowers = append(e.volumes, v), append(lowers, v)
-	}
-	if e.machine, err = live.Open(ctx, e.home, e.marks, lowers, e.spec(c)); err != nil {
+	volumes, err := openVolumes(ctx, view, p, e.path)
+	e.mu.Lock()
+	e.volumes = volumes
+	e.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	if p.Hydrate && e.view != nil {
-		e.work.Go(func() { e.hydrate(p.HydrateKbps) })
+	var lowers []nbd.Backend
+	for _, v := range volumes {
+		lowers = append(lowers, v)
+	}
+	m, err := live.Open(ctx, e.home, e.marks, lowers, e.spec(c))
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.machine = m
+	e.mu.Unlock()
+	if p.Hydrate && view != nil {
+		e.work.Go(func() { e.hydrate(volumes, p.HydrateKbps) })
 	}
 	return nil
 }
 
-func (e *engine) openVolume(ctx context.Context, p *api.SiteConfig, i int, d api.MachineDisk) (*volume.Volume, error) {
-	cfg := volume.Config{Path: e.path(d), QuotaBytes: p.QuotaBytes, InPlace: p.InPlace}
-	if e.view == nil {
+// openVolumes opens the disks over a view; without one they are whole. On an error it gives those that are open.
+func openVolumes(ctx context.Context, view *vault.View, p *api.SiteConfig, path func(api.MachineDisk) string) (out []*volume.Volume, err error) {
+	if view != nil && view.Disks() != len(p.Disks) {
+		return nil, fmt.Errorf("stream %s has %d disks, the machine %d", p.Stream, view.Disks(), len(p.Disks))
+	}
+	for i, d := range p.Disks {
+		v, err := openVolume(ctx, view, p, i, path(d))
+		if err != nil {
+			return out, fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func openVolume(ctx context.Context, view *vault.View, p *api.SiteConfig, i int, path string) (*volume.Volume, error) {
+	cfg := volume.Config{Path: path, QuotaBytes: p.QuotaBytes, InPlace: p.InPlace}
+	if view == nil {
 		return volume.Open(cfg)
 	}
-	vd := e.view.Disk(i)
+	vd := view.Disk(i)
 	cfg.Base = base{vd}
 	if p.InPlace {
 		err := vd.InStream(ctx, 0, vd.Size(), func(off, n int64) bool {
@@ -233,8 +276,11 @@ func (b base) ReadAt(ctx context.Context, p []byte, off int64) error {
 // spec is how the machine is to live. A drill's disks are its own: writing them needs nobody's word.
 func (e *engine) spec(c engines.Config) live.Spec {
 	p := c.Section.Site
+	e.mu.Lock()
+	blocking := e.view != nil
+	e.mu.Unlock()
 	s := live.Spec{Machine: p.Machine, UID: p.UID, Stream: cmp.Or(p.Capture, p.Instance), Epoch: uint64(max(c.Section.Generation, 0)), Disks: p.Disks,
-		Initial: []capture.Range{}, Listen: p.Listen, Blocking: e.view != nil, VM: p.VM, Run: p.Run, StopTimeout: p.StopTimeout.D(), Yield: p.Yield, Config: c}
+		Initial: []capture.Range{}, Listen: p.Listen, Blocking: blocking, VM: p.VM, Run: p.Run, StopTimeout: p.StopTimeout.D(), Yield: p.Yield, Config: c}
 	switch {
 	case p.Mode == "readonly":
 		s.Access = disk.ReadOnly
@@ -248,11 +294,8 @@ func (e *engine) spec(c engines.Config) live.Spec {
 	return s
 }
 
-// hydrate makes the files whole disks, and then lets go of the vault.
-func (e *engine) hydrate(kbps int64) {
-	e.mu.Lock()
-	volumes := e.volumes
-	e.mu.Unlock()
+// hydrate makes the files whole disks.
+func (e *engine) hydrate(volumes []*volume.Volume, kbps int64) {
 	for _, v := range volumes {
 		for e.ctx.Err() == nil {
 			err := v.Hydrate(e.ctx, kbps*1000/8, nil)
@@ -268,26 +311,31 @@ func (e *engine) hydrate(kbps int64) {
 			}
 		}
 	}
-	if e.ctx.Err() == nil {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx.Err() == nil && len(volumes) == len(e.volumes) && len(volumes) > 0 && volumes[0] == e.volumes[0] { // not of a run that is over
 		_ = e.marks.Set(hydrated, "yes") // not noted: the next process finds out again
 	}
 }
 
 // close lets go of everything but the virtual machine.
 func (e *engine) close() (err error) {
-	if e.machine != nil {
-		err = e.machine.Close()
+	e.mu.Lock()
+	machine, volumes, view, v := e.machine, e.volumes, e.view, e.vault
+	e.machine, e.volumes, e.view, e.vault, e.told = nil, nil, nil, nil, false
+	e.mu.Unlock()
+	if machine != nil {
+		err = machine.Close()
 	}
-	for _, v := range e.volumes {
+	for _, v := range volumes {
 		err = errors.Join(err, v.Close())
 	}
-	if e.view != nil {
-		err = errors.Join(err, e.view.Close())
+	if view != nil {
+		err = errors.Join(err, view.Close())
 	}
-	if e.vault != nil {
-		err = errors.Join(err, e.vault.Close())
+	if v != nil {
+		err = errors.Join(err, v.Close())
 	}
-	e.machine, e.volumes, e.view, e.vault = nil, nil, nil, nil
 	return err
 }
 
@@ -296,7 +344,5 @@ func (e *engine) Close(context.Context) error {
 	e.stop()
 	e.check.end()
 	e.work.Wait()
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	return e.close()
 }

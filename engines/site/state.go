@@ -5,31 +5,38 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/engines"
+	"github.com/understudy-ha/understudy/engines/live"
+	"github.com/understudy-ha/understudy/volume"
 )
 
 // State implements engines.Engine.
 func (e *engine) State() api.EngineState {
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	p, m, volumes, ended, failed, failing, shipNo := e.cfg.Section.Site, e.machine, e.volumes, e.ended, e.failed, e.failing, e.shipNo
+	e.mu.Unlock()
 	s := api.EngineState{Phase: "opening"}
-	if p := e.cfg.Section.Site; p != nil {
+	if p != nil {
 		s.Instance = p.Instance
 	}
-	if e.machine != nil {
-		e.machine.Describe(&s)
-		e.describe(&s)
-	} else if e.ended != "" {
-		s.Phase = e.ended
+	switch {
+	case m != nil && p != nil && !ending(p) && e.runs(p): // the machine of an earlier run says nothing of this one
+		m.Describe(&s)
+		e.describe(&s, p, m, volumes)
+	case p != nil && ending(p) && ended == "":
+		s.Phase = "stopping"
+	case ended != "":
+		s.Phase = ended
+	case failed != nil && time.Since(failing) > engines.FailedAfter:
+		s.Phase = "failed"
 	}
-	if e.failed != nil {
-		s.Conditions = append(s.Conditions, engines.NotTakenUp(e.failed))
-		if e.machine == nil {
-			s.Phase = "failed"
-		}
+	if failed != nil {
+		s.Conditions = append(s.Conditions, engines.NotTakenUp(failed))
 	}
-	if e.shipNo != nil {
-		s.Conditions = append(s.Conditions, api.Condition{Code: "NotShippingYet", Severity: api.Warning, Message: e.shipNo.Error(), Impacts: "the machine is not protected"})
+	if shipNo != nil {
+		s.Conditions = append(s.Conditions, api.Condition{Code: "NotShippingYet", Severity: api.Warning, Message: shipNo.Error(), Impacts: "the machine is not protected"})
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if s.Phase != e.phase {
 		e.phase, e.since = s.Phase, time.Now().UTC()
 	}
@@ -37,12 +44,14 @@ func (e *engine) State() api.EngineState {
 	return s
 }
 
+// ending tells whether nothing is to be left of the machine here.
+func ending(p *api.SiteConfig) bool { return p.Mode == "off" || p.Mode == "discard" }
+
 // describe tells of the volumes and the service.
-func (e *engine) describe(s *api.EngineState) {
-	p := e.cfg.Section.Site
+func (e *engine) describe(s *api.EngineState, p *api.SiteConfig, m *live.Machine, volumes []*volume.Volume) {
 	var size, present int64
 	waiting := ""
-	for _, v := range e.volumes {
+	for _, v := range volumes {
 		st := v.Status()
 		size, present = size+st.SizeBytes, present+st.PresentBytes
 		if st.Waiting != "" {
@@ -67,7 +76,7 @@ func (e *engine) describe(s *api.EngineState) {
 			"; raise the quota or make room, and the machine goes on", Impacts: "the machine stands still"})
 	case p.VM == nil && answered == 0:
 		s.Phase = "running" // its disks are served; somebody else boots it
-	case p.VM != nil && !p.Run && e.machine.VM().Running(e.ctx):
+	case p.VM != nil && !p.Run && m.VM().Running(e.ctx):
 		s.Phase = "stopping"
 	case p.VM != nil && !p.Run:
 		s.Phase = "stopped"

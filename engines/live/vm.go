@@ -1,0 +1,96 @@
+package live
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/understudy-ha/understudy/capture/disk"
+	"github.com/understudy-ha/understudy/engines"
+	"github.com/understudy-ha/understudy/hypervisor"
+)
+
+// vmRetry is the time between attempts to bring a virtual machine up or down.
+const vmRetry = 5 * time.Second
+
+// vmWish is what is wanted of the virtual machine.
+type vmWish struct {
+	n     int // counts wishes; 0: there is none
+	up    bool
+	def   hypervisor.Machine // to bring up
+	grace time.Duration      // to bring down
+}
+
+// setVM wants the virtual machine up or down. It is not started before its disks may be written.
+func (m *Machine) setVM(s Spec) error {
+	switch {
+	case s.VM == nil:
+		return nil
+	case !s.Run || s.Access == disk.ReadOnly:
+		m.wishVM(vmWish{grace: s.StopTimeout})
+		return nil
+	case m.capture.Access() != disk.Writable:
+		return nil
+	}
+	def, err := engines.DefineVM(filepath.Base(s.Machine), s.VM, m.disks.Socket(), s.Disks, false)
+	if err == nil {
+		m.wishVM(vmWish{up: true, def: def})
+	}
+	return err
+}
+
+func (m *Machine) wishVM(w vmWish) {
+	m.mu.Lock()
+	w.n = m.wish.n + 1
+	m.wish = w
+	m.mu.Unlock()
+}
+
+// keepVM carries out the newest wish, again until it succeeds. A guest that shuts itself down stays down until the next one.
+func (m *Machine) keepVM() {
+	done := 0
+	tick := time.NewTicker(vmRetry)
+	defer tick.Stop()
+	for {
+		done = m.tryVM(done)
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.poke[2]:
+		case <-tick.C:
+		}
+	}
+}
+
+// tryVM carries out the newest wish if it is not the done one, and tells which is done then.
+func (m *Machine) tryVM(done int) int {
+	m.vmBusy.Lock()
+	defer m.vmBusy.Unlock()
+	m.mu.Lock()
+	w := m.wish
+	m.mu.Unlock()
+	if w.n == done || m.ctx.Err() != nil {
+		return done
+	}
+	var err error // also a condition
+	if w.up {
+		err = m.vm.Up(m.ctx, w.def)
+	} else {
+		err = m.vm.Down(m.ctx, w.grace)
+	}
+	if err != nil {
+		return done
+	}
+	return w.n
+}
+
+// StopVM shuts the virtual machine down, and waits for it. It stays down until Set wants it up.
+func (m *Machine) StopVM(ctx context.Context, grace time.Duration) error {
+	if m.vm == nil {
+		return nil
+	}
+	m.wishVM(vmWish{grace: grace})
+	m.vmBusy.Lock()
+	defer m.vmBusy.Unlock()
+	return m.vm.Down(ctx, grace)
+}
