@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,6 +53,8 @@ type child struct {
 	c    *children
 	home engines.Home
 	poke chan struct{}
+	// reread: the process is to take up its config again.
+	reread atomic.Bool
 
 	mu   sync.Mutex
 	want engines.Config
@@ -97,6 +101,15 @@ func (c *children) set(s api.Section, confirmed bool, secrets map[string]map[str
 	}
 }
 
+// reread makes every process read again what its config refers to: the agent's certificate was renewed.
+func (c *children) reread() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.by {
+		ch.reread.Store(true)
+	}
+}
+
 // close lets go of the processes; they go on.
 func (c *children) close() {
 	c.stop()
@@ -120,6 +133,12 @@ func over(want engines.Config, s api.EngineState) bool {
 	return false
 }
 
+// gone tells whether nothing of the engine is to be left. What was done to disks in place is remembered.
+func gone(want engines.Config) bool {
+	s := want.Section.Site
+	return s != nil && s.Mode == "discard" && !s.InPlace
+}
+
 // look keeps the process at the wanted state until ctx ends.
 func (ch *child) look(ctx context.Context) {
 	var written, taken, told int // revisions in the file, in the process, and whose state was told
@@ -130,6 +149,10 @@ func (ch *child) look(ctx context.Context) {
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		want, rev := ch.wanted()
+		if rev != written && gone(want) && !ch.home.Exists() { // nothing is left of it: no process need say so
+			written, ended = rev, true
+			ch.c.said(want.Section.Engine, want.Section.Owner, api.EngineState{Phase: "discarded", Since: time.Now().UTC(), Instance: want.Section.Site.Instance})
+		}
 		if rev != written {
 			if err := ch.home.WriteConfig(want); err != nil {
 				ch.fail(want, fmt.Errorf("write its config: %w", err))
@@ -139,7 +162,11 @@ func (ch *child) look(ctx context.Context) {
 			written, ended = rev, false
 		}
 		if !ended {
-			s, err := ch.ask(ctx, rev != taken)
+			reread := ch.reread.Swap(false)
+			s, err := ch.ask(ctx, rev != taken || reread)
+			if reread && err != nil {
+				ch.reread.Store(true)
+			}
 			switch {
 			case err == nil:
 				taken, restart = rev, firstRestart
@@ -150,6 +177,11 @@ func (ch *child) look(ctx context.Context) {
 				}
 				if ended = over(want, s); ended {
 					_ = ch.home.Stop(ctx) // one that does not stop does no harm
+				}
+			case errors.Is(err, engines.ErrTaking): // it says how it is meanwhile
+				if !reflect.DeepEqual(s, last) {
+					last = s
+					ch.c.said(want.Section.Engine, want.Section.Owner, s)
 				}
 			case errors.Is(err, errAbsent):
 				ended, err := ch.start()
@@ -165,6 +197,8 @@ func (ch *child) look(ctx context.Context) {
 			default:
 				ch.fail(want, err)
 			}
+		} else if gone(want) {
+			_ = ch.home.Remove() // one that is still busy is tried again
 		}
 		select {
 		case <-ctx.Done():
@@ -176,20 +210,22 @@ func (ch *child) look(ctx context.Context) {
 
 var errAbsent = errors.New("no process listens")
 
-// ask asks the process how it is, after it has taken up a new config.
+// ask asks the process how it is, after it has taken up a new config; engines.ErrTaking if it has not yet.
 func (ch *child) ask(ctx context.Context, set bool) (s api.EngineState, err error) {
+	var taking error
 	if set {
-		if err = ch.home.Set(ctx); err == nil || !absent(err) {
-			// A config that is not taken up shows in the state.
-			s, err = ch.home.Ask(ctx)
+		// A config that is not taken up shows in the state, and the process goes on trying.
+		if err = ch.home.Set(ctx); errors.Is(err, engines.ErrTaking) {
+			taking = err
 		}
-	} else {
+	}
+	if !absent(err) {
 		s, err = ch.home.Ask(ctx)
 	}
 	if absent(err) {
 		return s, errAbsent
 	}
-	return s, err
+	return s, cmp.Or(err, taking)
 }
 
 func absent(err error) bool {

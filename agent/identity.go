@@ -204,6 +204,7 @@ func (l *loop) renewCertificate(ctx context.Context) error {
 		for _, address := range l.id.controllers(l.cfg) {
 			if err = l.id.renewAt(ctx, address); err == nil {
 				l.cfg.Log.Info("certificate renewed", "until", l.id.cert.Leaf().NotAfter)
+				l.engines.children.reread()
 				break
 			}
 		}
