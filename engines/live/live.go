@@ -81,6 +81,8 @@ type Machine struct {
 	capture *disk.Machine
 	disks   *engines.DiskServer
 	vm      *engines.VM
+	vmGone  bool       // it was brought up and does not run any more
+	vmRetry time.Duration
 	vmBusy  sync.Mutex // held by who brings the virtual machine up or down
 	sender  *replication.Sender
 	id      engines.NodeIdentity
@@ -104,7 +106,7 @@ func Open(ctx context.Context, h engines.Home, marks *engines.Marks, lowers []nb
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{home: h, marks: marks, lowers: lowers, capture: c, disks: engines.NewDiskServer(h), spec: s}
+	m := &Machine{home: h, marks: marks, lowers: lowers, capture: c, disks: engines.NewDiskServer(h), spec: s, vmRetry: vmRetry}
 	for i := range m.poke {
 		m.poke[i] = make(chan struct{}, 1)
 	}
@@ -121,6 +123,9 @@ func Open(ctx context.Context, h engines.Home, marks *engines.Marks, lowers []nb
 		if err := m.offer(ctx, d.Name, false); err != nil {
 			return nil, errors.Join(err, m.Close())
 		}
+	}
+	if err := m.recallPoint(); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	m.work.Go(m.keepPoints)
 	m.work.Go(m.keepYielding)
@@ -161,6 +166,17 @@ func (m *Machine) Fits(s Spec) bool {
 	is := m.spec
 	return is.Machine == s.Machine && is.UID == s.UID && is.Stream == s.Stream && slices.Equal(is.Disks, s.Disks) && is.Listen == s.Listen &&
 		is.QueueBytes == s.QueueBytes && (is.VM == nil) == (s.VM == nil)
+}
+
+// ErrUnconfirmed: the machine goes on as it is. Opened anew it could not be written before a leader's word comes.
+var ErrUnconfirmed = errors.New("the machine is written, and no leader said that it still may be: it is not opened anew before")
+
+// MayReopen tells whether the machine, which does not fit a config, may be closed now: not if its guest would then wait for the control plane.
+func (m *Machine) MayReopen(confirmed bool, want disk.Access) error {
+	if !confirmed && want != disk.ReadOnly && m.capture.Access() == disk.Writable {
+		return ErrUnconfirmed
+	}
+	return nil
 }
 
 // Set makes everything as s wants it; s fits.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,7 +29,8 @@ const (
 type pointState struct {
 	last     journal.PointInfo
 	seq      uint64
-	appErr   error // of the newest attempt at an app-consistent one
+	asked    uint64 // the one that was asked for last, until it is stored
+	appErr   error  // of the newest attempt at an app-consistent one
 	appErrAt time.Time
 }
 
@@ -58,9 +60,12 @@ func (m *Machine) keepPoints() {
 
 // duePoints makes what is due, and tells how long nothing more is.
 func (m *Machine) duePoints(s Spec, crash, app *time.Time) time.Duration {
-	now, retry := time.Now(), false
+	now, retry := time.Now(), m.settlePoints()
 	if s.PointNow != "" && m.marks.Get("point") != s.PointNow {
-		retry = m.goingDown(s) || m.point(s, s.PointApp, s.PointNow) != nil || m.marks.Set("point", s.PointNow) != nil
+		retry = true // also to see what becomes of it
+		if !m.goingDown(s) {
+			_ = m.askedPoint(s)
+		}
 	}
 	if s.AppEvery > 0 && !now.Before(*app) {
 		if err := m.point(s, true, ""); errors.Is(err, capture.ErrInGap) {
@@ -80,6 +85,60 @@ func (m *Machine) duePoints(s Spec, crash, app *time.Time) time.Duration {
 		return pointRetry
 	}
 	return max(time.Millisecond, min(untilDue(s.AppEvery, *app), untilDue(s.CrashEvery, *crash)))
+}
+
+// askedPoint makes the point that is asked for. Its position is noted first: a process that finds no note makes it again.
+func (m *Machine) askedPoint(s Spec) error {
+	if err := m.point(s, s.PointApp, s.PointNow); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	seq := m.points.seq
+	m.points.asked = seq
+	m.mu.Unlock()
+	return errors.Join(m.marks.Set("pointSeq", strconv.FormatUint(seq, 10)), m.marks.Set("point", s.PointNow))
+}
+
+// settlePoints forgets what a gap has taken, so that a point that was asked for is made again. It tells whether that may still
+// happen.
+func (m *Machine) settlePoints() (waiting bool) {
+	p := m.capture.Position()
+	m.mu.Lock()
+	last, asked := m.lost(m.points)
+	if last {
+		m.points.last, m.points.seq = journal.PointInfo{}, 0
+	}
+	if asked || m.points.asked <= p.Stored {
+		m.points.asked = 0
+	}
+	waiting = m.points.asked != 0
+	m.mu.Unlock()
+	if asked {
+		return m.marks.Set("point", "") != nil || waiting
+	}
+	return waiting
+}
+
+// lost tells whether a gap has taken the newest point, and the one that was asked for.
+func (m *Machine) lost(p pointState) (last, asked bool) {
+	return p.seq != 0 && m.capture.PointLost(p.seq), p.asked != 0 && m.capture.PointLost(p.asked)
+}
+
+// recallPoint takes up the point that an earlier process was asked for. If that was killed before the point was stored, it may
+// lie in the gap that this left, and is made again.
+func (m *Machine) recallPoint() error {
+	seq, err := strconv.ParseUint(m.marks.Get("pointSeq"), 10, 64)
+	if err != nil {
+		return nil // none was asked for
+	}
+	p := m.capture.Position()
+	if p.InGap && p.GapFrom <= seq && p.Stored < seq {
+		return m.marks.Set("point", "")
+	}
+	if p.Stored < seq {
+		m.points.asked = seq
+	}
+	return nil
 }
 
 // goingDown tells whether the machine is being shut down: its last point comes after that.

@@ -6,19 +6,27 @@ import (
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/capture"
 	"github.com/understudy-ha/understudy/capture/disk"
+	"github.com/understudy-ha/understudy/journal"
 )
 
 // Describe adds how the machine lives.
 func (m *Machine) Describe(s *api.EngineState) {
 	p := m.capture.Position()
 	m.mu.Lock()
-	sender, points, yieldNo := m.sender, m.points, m.yieldNo
+	sender, points, yieldNo, vmGone := m.sender, m.points, m.yieldNo, m.vmGone
 	protection := m.protection(p)
 	m.mu.Unlock()
 	s.Phase, s.Percent = phaseOf(m.capture.Access(), p, protection)
 	s.Done = m.marks.Get("point")
 	if y := m.marks.Get("yield"); y != "" && m.capture.Access() == disk.ReadOnly {
 		s.Phase, s.Done = "yielded", y
+	}
+	last, asked := m.lost(points)
+	if asked {
+		s.Done = "" // it is made again
+	}
+	if last {
+		points.last, points.seq = journal.PointInfo{}, 0
 	}
 	s.Stream, s.Captured, s.Stored, s.Dirty = p.Stream, p.Captured, p.Stored, p.Counters.Dirty
 	s.Changes = api.ChangeCount(p.Counters)
@@ -39,6 +47,10 @@ func (m *Machine) Describe(s *api.EngineState) {
 		if c := m.vm.Condition(); c != nil {
 			s.Conditions = append(s.Conditions, *c)
 		}
+	}
+	if vmGone {
+		s.Conditions = append(s.Conditions, api.Condition{Code: "VirtualMachineDown", Severity: api.Critical, Impacts: "the machine does not run",
+			Message: "the virtual machine was up and is not any more: its guest shut down or crashed"})
 	}
 	if sender == nil {
 		return

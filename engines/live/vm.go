@@ -10,7 +10,7 @@ import (
 	"github.com/understudy-ha/understudy/hypervisor"
 )
 
-// vmRetry is the time between attempts to bring a virtual machine up or down.
+// vmRetry is the time between attempts to bring a virtual machine up or down, and between looks at one that is up.
 const vmRetry = 5 * time.Second
 
 // vmWish is what is wanted of the virtual machine.
@@ -49,7 +49,7 @@ func (m *Machine) wishVM(w vmWish) {
 // keepVM carries out the newest wish, again until it succeeds. A guest that shuts itself down stays down until the next one.
 func (m *Machine) keepVM() {
 	done := 0
-	tick := time.NewTicker(vmRetry)
+	tick := time.NewTicker(m.vmRetry)
 	defer tick.Stop()
 	for {
 		done = m.tryVM(done)
@@ -69,9 +69,14 @@ func (m *Machine) tryVM(done int) int {
 	m.mu.Lock()
 	w := m.wish
 	m.mu.Unlock()
-	if w.n == done || m.ctx.Err() != nil {
+	if m.ctx.Err() != nil {
 		return done
 	}
+	if w.n == done { // what became of it since
+		m.setVMGone(w.up && !m.vm.Running(m.ctx))
+		return done
+	}
+	m.setVMGone(false)
 	var err error // also a condition
 	if w.up {
 		err = m.vm.Up(m.ctx, w.def)
@@ -82,6 +87,12 @@ func (m *Machine) tryVM(done int) int {
 		return done
 	}
 	return w.n
+}
+
+func (m *Machine) setVMGone(yes bool) {
+	m.mu.Lock()
+	m.vmGone = yes && m.ctx.Err() == nil
+	m.mu.Unlock()
 }
 
 // StopVM shuts the virtual machine down, and waits for it. It stays down until Set wants it up.
