@@ -95,7 +95,9 @@ func TestRenewedCertificateIsPassedOn(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended, sets := make(chan error, 1), make(counted, 64)
-	go func() { ended <- engines.Run(ctx, home, func(context.Context, engines.Home) (engines.Engine, error) { return sets, nil }) }()
+	go func() {
+		ended <- engines.Run(ctx, home, func(context.Context, engines.Home) (engines.Engine, error) { return sets, nil })
+	}()
 	<-sets // at its start
 	c.set(section, true, nil)
 	<-sets

@@ -240,8 +240,9 @@ type KeptStream struct {
 
 // EngineState is what an engine says of itself in its section's status; written on change, at most once a second.
 type EngineState struct {
-	// Phase: protect: initial, protected, gap, waiting (for a leader's word), readonly, off, yielded. processserver: serving. site: opening,
-	// booting, running, answering, paused (quota), stopped, discarded, failed. keeper: keeping.
+	// Phase: opening, failed: the config is not taken up. protect: initial, protected, gap, waiting (for a leader's word), readonly, off,
+	// yielded. processserver: serving. site:
+	// booting, running, answering, paused (quota), stopping, stopped, discarded, yielded. keeper: keeping.
 	Phase string `json:"phase"`
 	// Since when.
 	Since time.Time `json:"since,omitzero"`

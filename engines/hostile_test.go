@@ -233,3 +233,34 @@ func TestOtherDisks(t *testing.T) {
 	r.set(r.cfg.Section)
 	r.begins(0)
 }
+
+// TestNoReopeningWithoutAWord: a machine that is written stays so when an agent, new in its life, has other wishes and no leader's word yet.
+func TestNoReopeningWithoutAWord(t *testing.T) {
+	w := newWorld(t)
+	pc := api.ProtectConfig{Machine: "default/db", UID: "u1", Stream: "u1-1", Mode: "writable", Disks: []api.MachineDisk{{Name: "root", Path: w.disk(0)}}}
+	r := w.start("src", "src", protect.New, api.Section{Engine: api.EngineProtect, Owner: "o", Generation: 1, Protect: &pc})
+	g := r.guest()
+	pc.QueueBytes, r.cfg.Confirmed = 64<<20, false
+	if err := r.e.Set(t.Context(), r.cfg); err == nil {
+		t.Error("it is opened anew")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := g.WriteAt(ctx, make([]byte, 512), 0, false); err != nil {
+		t.Errorf("its guest waits: %v", err)
+	}
+	r.cfg.Confirmed = true
+	r.set(r.cfg.Section)
+}
+
+// TestHydrationIsTakenUp: a run that was opened to rest, and goes on, becomes whole.
+func TestHydrationIsTakenUp(t *testing.T) {
+	w := newWorld(t)
+	v := w.vault("v", true)
+	c := api.SiteConfig{Machine: "default/db", UID: "u1", Instance: "r1", Vault: v, Stream: "s1", Seq: w.stream(v, "s1", vault.Base{}, 1, 1),
+		Disks: []api.MachineDisk{{Name: "root"}}, Mode: "readonly", Capture: "s2"}
+	r := w.start("rec", "rec", site.New, siteSection(c))
+	c.Mode, c.Hydrate = "writable", true
+	r.set(siteSection(c))
+	r.until("hydrated", func(s api.EngineState) bool { return s.Hydrated == 100 })
+}

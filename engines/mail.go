@@ -23,6 +23,8 @@ const (
 	mailVersion = 1
 	// maxMail bounds a letter, unpacked, in bytes.
 	maxMail = 1 << 30
+	// maxReach bounds where a range may end, in bytes: far behind any disk.
+	maxReach = 1 << 56
 )
 
 // Letter is a set of blocks.
@@ -79,7 +81,7 @@ func (l Letter) check(machine string) error {
 	}
 	n := 0
 	for _, r := range l.Ranges {
-		if r.Off < 0 || r.Len <= 0 || r.Off%l.Granule != 0 || r.Off+r.Len < r.Off {
+		if r.Off < 0 || r.Len <= 0 || r.Off%l.Granule != 0 || r.Off > maxReach || r.Len > maxReach {
 			return fmt.Errorf("letter: range %+v: want whole granules of %d bytes", r, l.Granule)
 		}
 		n += int((r.Len + l.Granule - 1) / l.Granule)

@@ -36,6 +36,7 @@ func TestLettersAreRefused(t *testing.T) {
 	for name, spoil := range map[string]func(*Letter){
 		"another machine's":   func(l *Letter) { l.Machine = "u2" },
 		"no power of two":     func(l *Letter) { l.Granule = 5000 },
+		"a range without end": func(l *Letter) { l.Ranges[0].Off, l.Ranges[0].Len, l.Hashes = 0, 1<<63-1, nil },
 		"a granule of 1":      func(l *Letter) { l.Granule = 1 },
 		"a range beside":      func(l *Letter) { l.Ranges[0].Off = 512 },
 		"an empty range":      func(l *Letter) { l.Ranges[0].Len = 0 },

@@ -32,8 +32,11 @@ func OpenVM(h Home, name string) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &VM{hv: hv, name: name}, nil
+	return NewVM(hv, name), nil
 }
+
+// NewVM takes up a virtual machine of a hypervisor.
+func NewVM(hv hypervisor.Hypervisor, name string) *VM { return &VM{hv: hv, name: name} }
 
 // StopVM shuts down the machine that an earlier process of the home may have left running.
 func StopVM(ctx context.Context, h Home, name string, grace time.Duration) error {

@@ -81,7 +81,7 @@ type Machine struct {
 	capture *disk.Machine
 	disks   *engines.DiskServer
 	vm      *engines.VM
-	vmGone  bool       // it was brought up and does not run any more
+	vmGone  bool // it was brought up and does not run any more
 	vmRetry time.Duration
 	vmBusy  sync.Mutex // held by who brings the virtual machine up or down
 	sender  *replication.Sender

@@ -69,6 +69,9 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 	}
 	s := spec(c)
 	if e.machine != nil && (e.mode == "readonly" && p.Mode == "writable" || !e.machine.Fits(s)) {
+		if err := e.machine.MayReopen(c.Confirmed, s.Access); err != nil {
+			return err
+		}
 		if err := e.close(); err != nil {
 			return err
 		}

@@ -34,7 +34,8 @@ type engine struct {
 
 	check checker
 
-	setting sync.Mutex // held while a config is taken up, which may take a while
+	setting   sync.Mutex // held while a config is taken up, which may take a while
+	hydrating bool       // the volumes become whole; Set's alone
 
 	mu      sync.Mutex // held for moments; what follows is changed by Set alone
 	cfg     engines.Config
@@ -100,6 +101,11 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 		return e.end(ctx, p)
 	}
 	e.setEnded("")
+	if s := e.spec(c); e.machine != nil && (!e.runs(p) || !e.machine.Fits(s)) {
+		if err := e.machine.MayReopen(c.Confirmed || p.Drill, s.Access); err != nil {
+			return err
+		}
+	}
 	if e.machine != nil && !e.runs(p) {
 		if err := errors.Join(e.machine.StopVM(ctx, p.StopTimeout.D()), e.close()); err != nil {
 			return err
@@ -117,6 +123,11 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 	}
 	for _, v := range e.volumes {
 		v.SetQuota(p.QuotaBytes)
+	}
+	if p.Hydrate && e.view != nil && !e.hydrating {
+		e.hydrating = true
+		volumes := e.volumes
+		e.work.Go(func() { e.hydrate(volumes, p.HydrateKbps) })
 	}
 	if err := e.machine.Set(ctx, e.spec(c)); err != nil {
 		return err
@@ -210,9 +221,6 @@ func (e *engine) open(ctx context.Context, c engines.Config) (err error) {
 	e.mu.Lock()
 	e.machine = m
 	e.mu.Unlock()
-	if p.Hydrate && view != nil {
-		e.work.Go(func() { e.hydrate(volumes, p.HydrateKbps) })
-	}
 	return nil
 }
 
@@ -324,6 +332,7 @@ func (e *engine) close() (err error) {
 	machine, volumes, view, v := e.machine, e.volumes, e.view, e.vault
 	e.machine, e.volumes, e.view, e.vault, e.told = nil, nil, nil, nil, false
 	e.mu.Unlock()
+	e.hydrating = false
 	if machine != nil {
 		err = machine.Close()
 	}
