@@ -37,12 +37,12 @@ type (
 
 	// Pushed: a leader wants sections changed. Malformed tells that the sections could not be read, and why.
 	Pushed struct {
-		Session   uint64
-		ID        uint64
-		Token     api.Token
-		Life      string
-		Tick      uint64
-		Sections  []api.Section
+		Session  uint64
+		ID       uint64
+		Token    api.Token
+		Life     string
+		Tick     uint64
+		Sections []api.Section
 		// Secrets by name: those that the sections refer to.
 		Secrets   map[string]map[string]string
 		Malformed string
