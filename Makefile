@@ -39,7 +39,7 @@ sim: ## simulate the control plane: make sim SEEDS=10000
 soak: deps build ## long runs: an hour under load, full counts
 	SOAK=$(SOAK) scripts/soak.sh
 
-bench: deps build ## figures against the peers, as ratios with intervals
+bench: deps build ## figures beside the peers and beside our own parts, as ratios with intervals
 	scripts/bench.sh
 
 docs: build ## write the CLI and resource reference

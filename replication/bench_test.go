@@ -115,6 +115,28 @@ func BenchmarkPipeline(b *testing.B) {
 			must(b, store.Delete(context.Background(), fmt.Sprintf("s/%d", i)))
 		}
 	})
+	b.Run("spool", func(b *testing.B) {
+		recs := benchRecords(1)
+		batch, err := journal.AppendBatch(nil, recs[:16]) // as the source gives them
+		must(b, err)
+		dir := fastDir(b)
+		sp, err := createSpool(filepath.Join(dir, "u1-1"), newBudget(dir, 1<<40, 0), 64<<20, exampleInfo, 0)
+		must(b, err)
+		defer sp.close()
+		b.SetBytes(8 << 20)
+		last := uint64(0)
+		for b.Loop() {
+			for range len(recs) / 16 {
+				last += 16
+				if !sp.room.take(int64(frameHead + len(batch))) {
+					b.Fatal("no room")
+				}
+				must(b, sp.append(batch, last, time.Unix(1, 0)))
+				must(b, sp.sync())
+			}
+			must(b, sp.discard(last, true)) // stored
+		}
+	})
 	b.Run("all", func(b *testing.B) {
 		s := newSite(b)
 		v, err := openRealVault(fastDir(b), identity.Recipient().String(), nil, nil)
