@@ -117,8 +117,9 @@ func kept[T any](list []T, keep []bool) []T {
 }
 
 // nextMerge gives the run of steps that Compact makes a layer of next, or nil. Either the segments after the newest layer have become
-// many; or more than MaxLayers layers lie under the end, and the newest of them, down to the first that is more than twice as large as all
-// after it, become one. Sizes of what is left then fall by halves, so that a byte is rewritten a few times in its life.
+// many, large, or hold many records; or more than MaxLayers layers lie under the end, and the newest of them, down to the first that is
+// more than twice as large as all after it, become one. Sizes of what is left then fall by halves, so that a byte is rewritten a few times
+// in its life.
 func (s *state) nextMerge(t *Tuning) []span {
 	steps, ok := s.paths().to(s.Seq)
 	if !ok {
@@ -128,11 +129,11 @@ func (s *state) nextMerge(t *Tuning) []span {
 	for n < len(steps) && steps[n].isLayer() {
 		n++
 	}
-	raw := int64(0)
+	raw, recs := int64(0), uint64(0)
 	for _, sp := range steps[n:] {
-		raw += s.size(sp)
+		raw, recs = raw+s.size(sp), recs+sp.to-sp.from
 	}
-	if tail := len(steps) - n; tail > 1 && (tail >= t.CheckpointSegs || raw >= t.CheckpointRaw) {
+	if tail := len(steps) - n; tail > 1 && (tail >= t.CheckpointSegs || raw >= t.CheckpointRaw || recs >= uint64(t.CheckpointRecs)) {
 		return steps[n:]
 	}
 	if n <= t.MaxLayers {

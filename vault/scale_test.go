@@ -129,3 +129,23 @@ func TestABigDiskOpensLikeASmallOne(t *testing.T) {
 		t.Errorf("a small disk costs %+v, a big one %+v", small, big)
 	}
 }
+
+// TestSmallRecordsAreLayeredEarly: what a view holds in memory of the segments after the newest layer is bounded by their records, however
+// small these are stored.
+func TestSmallRecordsAreLayeredEarly(t *testing.T) {
+	v, _ := memoryVault(t, Tuning{CheckpointRecs: 100, Quiet: true})
+	w := openWriter(t, v, spec("m-1", 1))
+	seq := uint64(0)
+	for segments := 1; segments <= 3; segments++ {
+		var recs []journal.Record
+		for range 40 {
+			seq++
+			recs = append(recs, journal.Record{Seq: seq, Kind: journal.Flush})
+		}
+		appendAll(t, w, recs)
+		r, err := v.Compact(t.Context(), "m-1")
+		if want := segments / 3; err != nil || r.Made != want {
+			t.Errorf("%d records in %d segments make %d layers, want %d: %v", seq, segments, r.Made, want, err)
+		}
+	}
+}

@@ -50,6 +50,7 @@ type Tuning struct {
 	FoldAt         int           // segments named by the head before a manifest takes them; default 128
 	CheckpointSegs int           // segments after the newest layer that make Compact write the next; default 256
 	CheckpointRaw  int64         // or stored bytes of them; default 128 MiB
+	CheckpointRecs int           // or records of them, which a view holds in memory, unlike a layer's; default 65536
 	MaxLayers      int           // layers over any kept position; default 8
 	PartBytes      int64         // stored bytes of a layer's part; default 16 MiB
 	PartExtents    int           // extents of a layer's part; default 8192
@@ -63,6 +64,7 @@ func (t *Tuning) defaults() {
 	set(&t.FoldAt, 128)
 	set(&t.CheckpointSegs, 256)
 	set(&t.CheckpointRaw, 128<<20)
+	set(&t.CheckpointRecs, 1<<16)
 	set(&t.MaxLayers, 8)
 	set(&t.PartBytes, 16<<20)
 	set(&t.PartExtents, 8192)
