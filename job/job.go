@@ -122,7 +122,7 @@ type Result struct {
 	Overdue bool
 	// Point that a choose step found.
 	Point *api.RecoveryPoint
-	At      time.Time
+	At    time.Time
 }
 
 // Record writes a result into the document. It tells whether the step's state changed; results of steps that

@@ -133,8 +133,8 @@ func (m *Machine) Position() capture.Position {
 		QueueBytes: m.queue.bytes, QueueRecords: m.queue.records,
 		OldestUnsent: m.unsentSince(),
 		InGap:        m.gap.phase != streaming, GapFrom: m.gap.from, Shipping: m.gap.shipping,
-		Counters:  m.counters(),
-		Resync:    m.progress(),
+		Counters: m.counters(),
+		Resync:   m.progress(),
 	}
 	for _, c := range m.conditions {
 		p.Conditions = append(p.Conditions, c)
