@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/understudy-ha/understudy/lab"
 )
@@ -56,7 +57,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "", "directory for the figures, as bench-NAME.json")
 	flag.Int64Var(&o.size, "size", 1<<30, "bytes of a disk that is written to, a multiple of 1 MiB")
 	flag.Int64Var(&o.segments, "segments", 1<<30, "bytes that the segments of the warm point hold")
-	flag.IntVar(&o.blocks, "blocks", 20_000_000, "blocks that are indexed on the big disk, one each 52 KiB: 20000000 is 1 TiB")
+	flag.IntVar(&o.blocks, "blocks", 20_648_881, "blocks that are indexed on the big disk, one each 52 KiB: 20648881 is 1 TiB")
 	flag.IntVar(&o.small, "small", 20_164, "blocks of the small disk: 20164 is 1 GiB")
 	flag.Usage = usage
 	flag.Parse()
@@ -65,7 +66,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", errors.Join(err, fmt.Errorf("want -rounds and -seconds of at least 1, -size in MiB, -blocks ≥ -small ≥ %d", bootReads)))
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	passed := true
 	for _, b := range chosen {
 		r, err := b.measure(ctx, o)
