@@ -1,7 +1,6 @@
 package engines
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,11 +8,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/understudy-ha/understudy/capture"
-	"github.com/understudy-ha/understudy/objstore"
 )
 
 // The letters that the two sides of a reprotect leave each other in the mailbox of the vault that will be shipped into. They are
-// specified in docs/formats/mailbox.md.
+// specified in docs/formats/mailbox.md. They are not encrypted, since each side has the key of its own vault alone: they tell places and hashes of blocks.
 const (
 	// MailChanged, from the new side: what it knows to have changed since the point that it was recovered to.
 	MailChanged = "changed"
@@ -91,23 +89,3 @@ func (l Letter) check(machine string) error {
 	}
 	return nil
 }
-
-// PutMail leaves a letter for the other side of a reprotect towards stream. Letters are not encrypted: each side has the key of its
-// own vault alone. They tell places and hashes of blocks, no content.
-func (v *OpenedVault) PutMail(ctx context.Context, stream, name string, letter []byte) error {
-	if _, err := v.store.Put(ctx, mailKey(stream, name), letter, objstore.Cond{}); err != nil {
-		return fmt.Errorf("leave letter %s: %w", name, err)
-	}
-	return nil
-}
-
-// GetMail takes a letter up; objstore.ErrNotFound if it is not there yet.
-func (v *OpenedVault) GetMail(ctx context.Context, stream, name string) ([]byte, error) {
-	b, _, err := v.store.Get(ctx, mailKey(stream, name))
-	if err != nil {
-		return nil, fmt.Errorf("take up letter %s: %w", name, err)
-	}
-	return b, nil
-}
-
-func mailKey(stream, name string) string { return "mailbox/" + stream + "/" + name }
