@@ -70,7 +70,11 @@ func (c *console) agent(ctx context.Context, f agentFlags) error {
 	if err := checkAgent(cfg); err != nil {
 		return err
 	}
-	err := agent.Run(ctx, cfg)
+	var err error
+	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil { // engines are started elsewhere, and their sockets named by it
+		return err
+	}
+	err = agent.Run(ctx, cfg)
 	if errors.Is(err, agent.ErrNotEnrolled) {
 		return usagef("%v", err)
 	}
