@@ -211,7 +211,7 @@ func TestTLSAndUser(t *testing.T) {
 	}
 	e := startEnsemble(t, zktest.Options{Cert: certs.Cert, Key: certs.Key, CA: certs.CA})
 	cfg := Config{
-		Servers: e.Endpoints(), User: "us", Password: "secret", Timeout: 3 * time.Second,
+		Servers: e.Endpoints(), User: "us", Password: "secret", Timeout: 30 * time.Second, // servers that start shake hands slowly
 		Files: Files{Cert: certs.Cert, Key: certs.Key, CA: certs.CA},
 	}
 	ours := open(t, cfg)
@@ -223,7 +223,7 @@ func TestTLSAndUser(t *testing.T) {
 		t.Fatalf("%+v %v", e, err)
 	}
 	other := cfg
-	other.User, other.Password = "them", "guess"
+	other.User, other.Password, other.Timeout = "them", "guess", 3*time.Second
 	theirs := open(t, other)
 	if _, err := theirs.Get(t.Context(), "a"); !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, zk.ErrNoAuth) {
 		t.Errorf("another user reads: %v", err)
@@ -235,7 +235,7 @@ func TestTLSAndUser(t *testing.T) {
 		t.Errorf("another user lists: %v", err)
 	}
 	plain := cfg
-	plain.Files = Files{}
+	plain.Files, plain.Timeout = Files{}, 3*time.Second
 	if _, err := open(t, plain).Get(t.Context(), "a"); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("without TLS: %v", err)
 	}
