@@ -44,9 +44,9 @@ func (a *answerer) answer(ctx context.Context, dst []byte, r request, payload []
 		return a.fail(dst[:start], r, CodeOf(err), err.Error())
 	case len(dst) > start:
 		return dst // the reply carries data, and is written
-	case a.structured:
-		return appendChunk(dst, replyFlagDone, replyNone, r.cookie, 0)
 	}
+	// Simple even where structured replies were agreed, which only READ and BLOCK_STATUS must have: libnbd reads a simple reply with
+	// one system call and a chunk with two.
 	return appendSimple(dst, 0, r.cookie)
 }
 

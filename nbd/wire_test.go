@@ -200,6 +200,9 @@ func (r *raw) request(flags, cmd int, off uint64, n int64, payload []byte) (Code
 			}
 			return Code(binary.BigEndian.Uint32(body)), nil
 		}
+		if len(body) == 0 {
+			r.t.Fatal("a chunk without data: want a simple reply, which clients read at once")
+		}
 		return 0, body
 	default:
 		r.t.Fatalf("reply magic %#x", magic)
