@@ -52,42 +52,77 @@ func (m *Machine) keepYielding() {
 // yield keeps what this machine wrote and nobody has as a branch, and leaves the other side a letter that says what its disks
 // hold wherever the two may differ. The disks are not written any more, so that doing it again gives the same.
 func (m *Machine) yield(ctx context.Context, s Spec, y api.YieldConfig) error {
+	home, err := s.Config.OpenVault(ctx, y.Home, "")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	u, err := standsOn(ctx, home, m.capture.Position())
+	if err != nil {
+		return err
+	}
 	dirty := m.capture.DirtyRanges()
-	if err := m.branch(ctx, s, y, dirty); err != nil {
-		return fmt.Errorf("branch %s: %w", y.Branch, err)
+	if u.less {
+		dirty = m.everything()
 	}
 	into, err := s.Config.OpenVault(ctx, y.Into, "")
 	if err != nil {
 		return err
 	}
 	defer into.Close()
-	b, err := into.GetMail(ctx, y.For, engines.MailChanged)
-	if err != nil {
-		return fmt.Errorf("the other side's letter: %w", err)
-	}
-	changed, err := engines.DecodeLetter(b, s.UID)
-	if err != nil {
-		return err
-	}
-	for _, r := range changed.Ranges {
-		if int(r.Disk) >= len(m.lowers) || r.Off >= m.lowers[r.Disk].Size() {
-			return fmt.Errorf("the other side's letter: range %+v: it is outside this machine's %d disks", r, len(m.lowers))
+	changed, noLetter := m.changed(ctx, s, y, into)
+	if noLetter == nil || !u.inGap {
+		missing := dirty
+		if u.inGap { // what was shipped since the base, in the gap: the other side has found it
+			missing = m.whole(append(slices.Clone(changed), dirty...))
+		}
+		if err := m.branch(ctx, s, y, home, u.base, missing); err != nil {
+			return fmt.Errorf("branch %s: %w", y.Branch, err)
 		}
 	}
-	l := engines.Letter{Machine: s.UID, Granule: letterGranule, Ranges: m.whole(append(changed.Ranges, dirty...))}
+	if noLetter != nil {
+		return noLetter
+	}
+	l := engines.Letter{Machine: s.UID, Granule: letterGranule, Ranges: m.whole(append(changed, dirty...))}
 	if l.Hashes, err = m.hashes(ctx, l.Ranges); err != nil {
 		return err
 	}
 	if m.capture.Access() != disk.ReadOnly {
 		return errors.New("the disks are written again")
 	}
-	if b, err = l.Encode(); err != nil {
+	b, err := l.Encode()
+	if err != nil {
 		return err
 	}
 	if err := into.PutMail(ctx, y.For, engines.MailBlocks, b); err != nil {
 		return err
 	}
 	return m.marks.Set("yield", y.Branch)
+}
+
+// changed reads the other side's letter: what that knows to have changed here since the point that it began from.
+func (m *Machine) changed(ctx context.Context, s Spec, y api.YieldConfig, into *engines.OpenedVault) ([]capture.Range, error) {
+	b, err := into.GetMail(ctx, y.For, engines.MailChanged)
+	if err != nil {
+		return nil, fmt.Errorf("the other side's letter: %w", err)
+	}
+	l, err := engines.DecodeLetter(b, s.UID)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range l.Ranges {
+		if int(r.Disk) >= len(m.lowers) || r.Off >= m.lowers[r.Disk].Size() {
+			return nil, fmt.Errorf("the other side's letter: range %+v: it is outside this machine's %d disks", r, len(m.lowers))
+		}
+	}
+	return l.Ranges, nil
+}
+
+func (m *Machine) everything() (out []capture.Range) {
+	for i, l := range m.lowers {
+		out = append(out, capture.Range{Disk: uint16(i), Len: l.Size()})
+	}
+	return out
 }
 
 // whole makes ranges whole granules, sorted and apart.
@@ -130,16 +165,7 @@ func Hash(p []byte) []byte {
 }
 
 // branch writes the dirty blocks as a stream of their own, on top of what is stored of this machine's.
-func (m *Machine) branch(ctx context.Context, s Spec, y api.YieldConfig, dirty []capture.Range) error {
-	home, err := s.Config.OpenVault(ctx, y.Home, "")
-	if err != nil {
-		return err
-	}
-	defer home.Close()
-	base, err := branchBase(ctx, home, m.capture.Position())
-	if err != nil {
-		return err
-	}
+func (m *Machine) branch(ctx context.Context, s Spec, y api.YieldConfig, home *engines.OpenedVault, base vault.Base, dirty []capture.Range) error {
 	spec := vault.StreamSpec{ID: y.Branch, Epoch: s.Epoch, Machine: vault.Machine{UID: s.UID, Name: s.Machine}, Base: base}
 	if have, err := home.Stream(ctx, y.Branch); err == nil {
 		spec.Base = have.Base // an earlier attempt; since then the base may have been pruned to another position, but it holds this one
@@ -161,25 +187,36 @@ func (m *Machine) branch(ctx context.Context, s Spec, y api.YieldConfig, dirty [
 	return m.writeBranch(ctx, w, y.Branch, dirty)
 }
 
-// branchBase is the last position that is surely under everything that is dirty.
-func branchBase(ctx context.Context, v *engines.OpenedVault, p capture.Position) (vault.Base, error) {
+// under is what a branch stands on.
+type under struct {
+	base vault.Base
+	// inGap: the base is a point before a gap that was never closed. What was shipped since is not dirty here any more.
+	inGap bool
+	// less: the vault has less than it once said that it had, or no point that is whole. Nothing is known of what it lacks.
+	less bool
+}
+
+// standsOn finds a position that stays readable, from which on everything is dirty: the stream's end, or in a gap the newest point.
+func standsOn(ctx context.Context, v *engines.OpenedVault, p capture.Position) (under, error) {
 	info, err := v.Stream(ctx, p.Stream)
 	if errors.Is(err, vault.ErrNoStream) {
-		return vault.Base{}, nil // nothing ever arrived: the branch holds all there is
+		return under{less: p.Stored > 0}, nil // nothing ever arrived: the branch holds all there is
 	}
 	if err != nil {
-		return vault.Base{}, err
+		return under{}, err
 	}
-	seq := min(p.Stored, info.Seq)
-	for _, g := range info.Gaps {
-		if g.From <= seq && (g.To == 0 || seq < g.To) {
-			seq = g.From - 1
+	u := under{base: vault.Base{Kind: "stream", Stream: p.Stream, Seq: info.Seq}, inGap: info.InGap(), less: info.Seq < p.Stored}
+	if u.inGap {
+		u.base.Seq = 0
+		for _, x := range info.Points {
+			u.base.Seq = max(u.base.Seq, x.Seq)
 		}
+		u.less = u.less || u.base.Seq == 0
 	}
-	if seq == 0 {
-		return vault.Base{}, nil
+	if u.base.Seq == 0 || u.less {
+		u.base = vault.Base{}
 	}
-	return vault.Base{Kind: "stream", Stream: p.Stream, Seq: seq}, nil
+	return u, nil
 }
 
 // writeBranch appends the blocks, and one point after them. It goes on behind what an attempt wrote that was cut short: what is dirty may

@@ -3,13 +3,18 @@ package site
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/capture"
 	"github.com/understudy-ha/understudy/engines"
 	"github.com/understudy-ha/understudy/engines/live"
+	"github.com/understudy-ha/understudy/journal"
+	"github.com/understudy-ha/understudy/objstore"
 	"github.com/understudy-ha/understudy/vault"
 	"github.com/understudy-ha/understudy/volume"
 )
@@ -92,8 +97,8 @@ func (e *engine) differing(ctx context.Context, c engines.Config, m *live.Machin
 	return nil, fmt.Errorf("ship.base %q: want none, disk or stream", p.Ship.Base)
 }
 
-// written gives what the machine wrote since it left the stream that it now stands on again: what is in the point's own stream,
-// and what was written here.
+// written gives what the machine wrote since it left the stream that it now stands on again: what is in the point's own stream, what was
+// compared before that and is not in it because it was alike, and what was written here; nil, everything, if nobody knows what was compared.
 func (e *engine) written(ctx context.Context, p *api.SiteConfig) ([]capture.Range, error) {
 	out := []capture.Range{}
 	v, err := e.point(ctx)
@@ -111,7 +116,18 @@ func (e *engine) written(ctx context.Context, p *api.SiteConfig) ([]capture.Rang
 			return nil, err
 		}
 	}
-	return append(out, e.here()...), nil
+	b, err := v.vault.GetMail(ctx, p.Stream, engines.MailBlocks)
+	if errors.Is(err, objstore.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l, err := engines.DecodeLetter(b, p.UID)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(out, l.Ranges...), e.here()...), nil
 }
 
 // here gives what was written here.
@@ -219,14 +235,13 @@ func (e *engine) changed(ctx context.Context, c engines.Config) (out []capture.R
 	if err != nil {
 		return nil, err
 	}
-	end := info.Seq
-	if info.InGap() { // what came after is dirty at the old primary
-		end = max(p.Seq, info.Gaps[len(info.Gaps)-1].From-1)
-	}
-	if end <= p.Seq {
+	switch {
+	case info.Seq <= p.Seq:
 		return nil, nil
+	case info.InGap():
+		return changedInGap(ctx, v, info, p.Seq)
 	}
-	w, err := v.View(ctx, p.Stream, end)
+	w, err := v.View(ctx, p.Stream, info.Seq)
 	if err != nil {
 		return nil, err
 	}
@@ -241,6 +256,30 @@ func (e *engine) changed(ctx context.Context, c engines.Config) (out []capture.R
 		}
 	}
 	return out, nil
+}
+
+// changedInGap is changed where the old primary was lost while a gap was being closed. What it had shipped of that is not dirty there any
+// more, and no view of it is to be had: it is in the records, or else all of the disks may have changed.
+func changedInGap(ctx context.Context, v *engines.OpenedVault, info vault.StreamInfo, since uint64) (out []capture.Range, err error) {
+	blocks := map[capture.Range]bool{}
+	err = v.Records(ctx, info.ID, since, info.Seq, func(r *journal.Record) error {
+		if r.Kind == journal.Write || r.Kind == journal.Zero {
+			for at := r.Off / granule * granule; at < r.Off+r.Len; at += granule {
+				blocks[capture.Range{Disk: r.Disk, Off: at, Len: granule}] = true
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, vault.ErrNotKept) {
+		for i, d := range info.Disks {
+			out = append(out, capture.Range{Disk: uint16(i), Len: d.Size})
+		}
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return slices.Collect(maps.Keys(blocks)), nil
 }
 
 // holds tells of blocks whether the old primary has them.
