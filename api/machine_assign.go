@@ -30,6 +30,8 @@ type MachineAssignment struct {
 	Location Location `json:"location"`
 	// Epoch is the assignment generation since which the active side is the one that may write. It fences disks and streams.
 	Epoch int64 `json:"epoch"`
+	// First is the generation that the machine began with: what a node has of an older one is an earlier machine's of its name. 0: not known.
+	First int64 `json:"first,omitempty"`
 	// Named counts the streams that were named so far.
 	Named int `json:"named"`
 	// Stream that the active side's writes make.
@@ -41,6 +43,8 @@ type MachineAssignment struct {
 	ShipBase   string `json:"shipBase,omitempty"`
 	BaseStream string `json:"baseStream,omitempty"`
 	BaseSeq    uint64 `json:"baseSeq,omitempty"`
+	// Via lists the process servers (host:port) that the active side was last told to ship to.
+	Via []string `json:"via,omitempty"`
 	// Yield names the branch of never-shipped writes that the old primary keeps; reprotect.
 	Yield string `json:"yield,omitempty"`
 	// Paused: nothing is shipped, blocks are remembered as dirty. Stopped: the VM was shut down on request.
@@ -99,4 +103,6 @@ type PlanAssignment struct {
 	Operation Operation `json:"operation"`
 	// Direction it went.
 	Direction Direction `json:"direction"`
+	// Done lists the steps that jobs before the latest have done: it is a retry.
+	Done []string `json:"done,omitempty"`
 }

@@ -74,7 +74,8 @@ type ProtectConfig struct {
 	Machine string `json:"machine"`
 	UID     string `json:"uid"`
 	Stream  string `json:"stream"`
-	// Mode is writable, readonly (a newer generation runs elsewhere: writes are refused), or off (nothing is served; state is kept).
+	// Mode is writable, readonly (a newer generation runs elsewhere: writes are refused), off (nothing is served; state is kept), or
+	// discard (the machine was deleted: its VM is shut down, and nothing is left here but its disks).
 	Mode  string        `json:"mode"`
 	Disks []MachineDisk `json:"disks"`
 	// Listen is where the disks are served by NBD, each under its name: "unix:/path" or "tcp:host:port". "" for the engine's own socket.
@@ -137,7 +138,7 @@ type SiteConfig struct {
 	Hydrate     bool  `json:"hydrate,omitempty"`
 	HydrateKbps int64 `json:"hydrateKbps,omitempty"`
 	// Mode is writable, readonly (a newer generation runs elsewhere), or off (the VM is stopped, nothing is served); discard also removes
-	// the instance's files.
+	// the instance's files, but for disks in place, which become whole.
 	Mode        string          `json:"mode"`
 	VM          *VirtualMachine `json:"vm,omitempty"`
 	Run         bool            `json:"run,omitempty"`
@@ -193,6 +194,8 @@ type ProcessServerConfig struct {
 	Streams []AcceptedStream `json:"streams,omitempty"`
 	// Bandwidth towards the vaults.
 	Bandwidth []BandwidthWindow `json:"bandwidth,omitempty"`
+	// Retired: it is another node's now, or was deleted. Nothing is left of it here.
+	Retired bool `json:"retired,omitempty"`
 }
 
 // AcceptedStream is one stream that a process server takes from one node and appends to one vault.
@@ -226,6 +229,8 @@ type KeeperConfig struct {
 	Streams []KeptStream `json:"streams,omitempty"`
 	// CollectAfter is how long unreferenced objects stay. Default 24h.
 	CollectAfter Duration `json:"collectAfter,omitempty"`
+	// Retired, as for a process server.
+	Retired bool `json:"retired,omitempty"`
 }
 
 // KeptStream is one stream with its retention.
@@ -241,9 +246,11 @@ type KeptStream struct {
 // EngineState is what an engine says of itself in its section's status; written on change, at most once a second.
 type EngineState struct {
 	// Phase: opening, failed: the config is not taken up. protect: initial, protected, gap, waiting (for a leader's word), readonly, off,
-	// yielded. processserver: serving. site:
-	// booting, running, answering, paused (quota), stopping, stopped, discarded, yielded. keeper: keeping.
+	// yielded, discarded. processserver: serving, retired. site:
+	// booting, running, answering, paused (quota), stopping, stopped, discarded, yielded. keeper: keeping, retired.
 	Phase string `json:"phase"`
+	// Version of the program that the engine runs: one that was adopted may be older than its agent.
+	Version string `json:"version,omitempty"`
 	// Since when.
 	Since time.Time `json:"since,omitzero"`
 	// Protection of a machine that runs, at a site too: initial, gap, protected; "" if nothing is shipped.

@@ -46,6 +46,7 @@ func (c *Core) agentHello(e AgentHello) {
 		a.renewed = old.renewed
 	}
 	c.agents[e.Node] = a
+	c.standing.heard(a.name)
 	for _, d := range c.order {
 		if d.concerns(e.Node) {
 			d.base().retryAt, d.base().dirty = c.now.Wall, true
@@ -67,6 +68,7 @@ func (c *Core) agentReport(e AgentReport) {
 		return
 	}
 	a.sections, a.holds = sectionMap(e.Sections), e.Holds
+	c.standing.heard(a.name)
 	for _, d := range c.order {
 		d.base().dirty = d.base().dirty || d.concerns(e.Node)
 	}

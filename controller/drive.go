@@ -216,6 +216,7 @@ func (c *Core) committed(d driven, w change, ops []store.Op, epoch int64, done T
 	}
 	if w.begun || ended(w.job) {
 		c.followers()
+		c.hearAll()
 	}
 	if w.outcomes > 0 && w.job.Metadata.Name == s.runsOf {
 		s.results = s.results[w.outcomes:]

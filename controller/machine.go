@@ -101,7 +101,7 @@ func (m *machine) drive(c *Core) {
 // begin writes what was decided, and the job that works towards it.
 func (m *machine) begin(c *Core, v recovery.View, d recovery.Decision) {
 	from := ""
-	next := api.Assignment{Active: m.site(d.Next.Location), SpecGeneration: m.spec.Metadata.Generation, Machine: d.Next, Wanted: v.Digest(d.Next)}
+	next := api.Assignment{Active: m.site(d.Next.Location), SpecGeneration: m.spec.Metadata.Generation, Machine: d.Next, Wanted: d.Wanted}
 	if m.assign != nil {
 		from, next.Previous = m.assign.Active, m.assign.Active
 		if next.Active == m.assign.Active {
@@ -215,7 +215,11 @@ func (m *machine) show(c *Core, s api.MachineStatus) {
 			c.record(&m.subject, cond.Severity, cond.Code, cond.Message)
 		}
 	}
-	if _, was := m.told["RPOExceeded"]; was && now["RPOExceeded"] == "" {
+	switch was := m.told["RPOExceeded"]; {
+	case was == "" || now["RPOExceeded"] != "":
+	case s.Replication == nil: // nobody says how old the copy is
+		now["RPOExceeded"] = was
+	default:
 		c.record(&m.subject, api.Info, "RPORestored", "the copy is as fresh as the policy wants it again")
 	}
 	m.told = now

@@ -117,7 +117,7 @@ func TestThereAndBackAgain(t *testing.T) {
 	if s := e.site("host2"); s.Mode != "readonly" || s.Run {
 		t.Errorf("host2 has %+v", s)
 	}
-	e.allows(api.OpCommit, api.OpShutdown)
+	e.allows(api.OpCommit, api.OpCancelFailover, api.OpShutdown)
 
 	e.do(roundTrip[7]) // commit
 	if s := e.site("host2"); s.Mode != "discard" {

@@ -110,7 +110,7 @@ func behave(s api.Section, was *api.SectionStatus) *api.EngineState {
 	switch {
 	case s.Protect != nil:
 		st.Stream = s.Protect.Stream
-		st.Phase = map[string]string{"writable": "protected", "readonly": "readonly", "off": "off"}[s.Protect.Mode]
+		st.Phase = map[string]string{"writable": "protected", "readonly": "readonly", "off": "off", "discard": "discarded"}[s.Protect.Mode]
 		if len(s.Protect.ProcessServers) > 0 {
 			point(s.Protect.PointNow)
 		}
@@ -124,6 +124,8 @@ func behave(s api.Section, was *api.SectionStatus) *api.EngineState {
 			point(s.Site.Ship.PointNow)
 		}
 		yield(s.Site.Yield)
+	case s.ProcessServer != nil && s.ProcessServer.Retired, s.Keeper != nil && s.Keeper.Retired:
+		st.Phase = "retired"
 	case s.ProcessServer != nil:
 		st.Phase = "serving"
 	default:

@@ -40,7 +40,7 @@ func (c *Core) operate(d driven, j *api.Job, r *run) {
 		r.lacks = w.Subject.String() + " has not taken the request"
 	case t.request != nil:
 		r.lacks = w.Subject.String() + " has another request to deal with first"
-	case busy != nil && busy.Status.Phase == api.Running && w.Subject.Kind == api.KindProtectedMachine && !cancels(w):
+	case busy != nil && busy.Status.Phase == api.Running && w.Subject.Kind == api.KindProtectedMachine && busy.Spec.Kind != api.JobRepair && !cancels(w):
 		r.lacks = w.Subject.String() + " has job " + busy.Metadata.Name + " to finish first"
 	case !r.asking:
 		r.asking = true
@@ -95,8 +95,13 @@ func (c *Core) answerTo(t *subject, id string) *api.Job {
 
 // followOther waits for the job that answers, and for repairs that finish what it could not.
 func (c *Core) followOther(d driven, r *run, t *subject, j *api.Job) {
-	if latest := c.job(t); j.Status.Phase == api.Blocked && latest != nil && latest.Spec.Generation == j.Spec.Generation {
+	latest := c.job(t)
+	if j.Status.Phase == api.Blocked && latest != nil && latest.Spec.Generation == j.Spec.Generation {
 		j = latest
+	}
+	if j.Status.Phase == api.Blocked && latest != nil && latest.Spec.Generation > j.Spec.Generation {
+		c.overtaken(d, r, t, j, latest)
+		return
 	}
 	switch j.Status.Phase {
 	case api.Succeeded:
@@ -111,6 +116,19 @@ func (c *Core) followOther(d driven, r *run, t *subject, j *api.Job) {
 		r.lacks = fmt.Sprintf("job %s is Blocked: %s", j.Metadata.Name, j.Status.Message)
 	default:
 		r.lacks = "job " + j.Metadata.Name + " is running"
+	}
+}
+
+// overtaken ends a wait for a job that nobody tries again: something else was asked of its subject since.
+func (c *Core) overtaken(d driven, r *run, t *subject, j, latest *api.Job) {
+	done := c.already(t, r.step.Operate)
+	switch {
+	case latest.Status.Phase == api.Running:
+		r.lacks = "job " + latest.Metadata.Name + " is running"
+	case done != "":
+		c.finish(d, r, job.Result{Outcome: done})
+	default:
+		c.finish(d, r, job.Result{Err: fmt.Errorf("job %s was Blocked: %s; %s was asked for since", j.Metadata.Name, j.Status.Message, latest.Spec.Kind), Permanent: true})
 	}
 }
 

@@ -18,6 +18,9 @@ import (
 type standing struct {
 	stale  bool // what is wanted must be worked out anew
 	orders []*order
+	// said are the nodes that have said something since it was looked at what is left over there.
+	said     map[string]bool
+	leftover []*order
 }
 
 // order is one section that one node should have.
@@ -45,8 +48,10 @@ func (c *Core) giveOrders() {
 	if c.standing.stale {
 		c.standing.stale = false
 		c.workOut()
+		c.hearAll()
 	}
-	for _, o := range c.standing.orders {
+	c.lookForLeftovers()
+	for _, o := range append(c.standing.orders[:len(c.standing.orders):len(c.standing.orders)], c.standing.leftover...) {
 		c.give(o)
 	}
 }
@@ -124,7 +129,7 @@ func (c *Core) takenBy(o *order, a *agent) bool {
 
 // orderAnswered takes the answer to a push of an order. It tells whether it was one.
 func (c *Core) orderAnswered(a *agent, e AgentApplied) bool {
-	for _, o := range c.standing.orders {
+	for _, o := range append(c.standing.orders[:len(c.standing.orders):len(c.standing.orders)], c.standing.leftover...) {
 		if o.push != e.Push || o.session != a.session {
 			continue
 		}
@@ -174,7 +179,7 @@ func (c *Core) unsettled(a *agent, w *api.AwaitStep) string {
 
 // abandon forgets what nodes have taken: another leader may have told them otherwise since.
 func (s *standing) abandon() {
-	s.stale = true
+	s.stale, s.leftover, s.said = true, nil, nil
 	for _, o := range s.orders {
 		o.taken, o.push, o.session = nil, 0, 0
 	}

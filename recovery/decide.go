@@ -12,6 +12,8 @@ type Decision struct {
 	Next   *api.MachineAssignment
 	Steps  []api.Step
 	Reason string
+	// Wanted is the digest of what every node will have been told when the job has succeeded; "" if a repair must follow it.
+	Wanted string
 	// Answered tells that the request is dealt with; Refused says why it is not done.
 	Answered bool
 	Refused  string
@@ -44,6 +46,17 @@ func Decide(v View) Decision {
 func (d *Decision) begin(v View, kind api.JobKind, o *api.Operation, next *api.MachineAssignment, reason string) {
 	d.Kind, d.Next, d.Reason = kind, next, reason
 	d.Steps = v.Plan(o, next)
+	if o == nil || !aside[o.Operation] || v.settled() {
+		d.Wanted = v.Digest(next)
+	}
+}
+
+// aside are the operations whose jobs do not tell every node everything.
+var aside = map[api.OperationKind]bool{api.OpTestFailover: true, api.OpTestFailoverCleanup: true, api.OpCommit: true, api.OpShutdown: true}
+
+// settled tells whether nodes have been told all that is wanted of them.
+func (v View) settled() bool {
+	return v.Assignment != nil && v.Assignment.Wanted == v.Digest(v.machine()) && (v.Job == nil || v.Job.Status.Phase == api.Succeeded)
 }
 
 // answer deals with an operator's request.
@@ -92,16 +105,18 @@ func (v View) drillAgain() *api.Operation {
 // repair brings back what drifted, and brings out what has changed in the spec or in what it refers to, when no job runs.
 func (v View) repair(d *Decision) {
 	m, j := v.machine(), v.Job
-	if j == nil || j.Status.Phase == api.Running || j.Status.Phase == api.Cancelled {
+	if j != nil && (j.Status.Phase == api.Running || j.Status.Phase == api.Cancelled) {
 		return
 	}
 	why := ""
 	switch {
+	case j == nil && len(v.Astray) == 0: // recovered from a vault: nothing happens by itself but to nodes that are there
+		return
 	case v.Assignment.Wanted != v.Digest(m):
 		why = "what is wanted of the nodes has changed"
 	case len(v.Astray) > 0:
 		why = "drift: " + v.Astray[0]
-	case j.Status.Phase == api.Blocked && j.Spec.Kind != api.JobKind(api.OpTestFailover):
+	case j != nil && j.Status.Phase == api.Blocked && j.Spec.Kind != api.JobKind(api.OpTestFailover):
 		why = "job " + j.Metadata.Name + " was blocked: " + j.Status.Message
 	default:
 		return

@@ -2,6 +2,8 @@ package recovery
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/understudy-ha/understudy/api"
 )
@@ -67,7 +69,7 @@ func (v View) reEnable(m *api.MachineAssignment) {
 
 // first is what a new machine starts with. A generation that an older machine of the name had is not used again.
 func (v View) first() *api.MachineAssignment {
-	m := &api.MachineAssignment{UID: v.Machine.Spec.UID, Stage: api.StageProtected, Location: api.Primary, Epoch: v.Generation}
+	m := &api.MachineAssignment{UID: v.Machine.Spec.UID, Stage: api.StageProtected, Location: api.Primary, Epoch: v.Generation, First: v.Generation}
 	v.rename(m)
 	return m
 }
@@ -102,15 +104,20 @@ func (v View) move(m *api.MachineAssignment, o *api.Operation) {
 	m.Run = &api.MachineRun{Instance: v.instance(), Vault: v.vault(before.Location).Metadata.Name, Stream: before.Stream, Choice: choice(o),
 		InPlace: before.ShipBase == "disk"}
 	v.rename(m)
-	m.ShipBase, m.BaseStream, m.BaseSeq, m.Yield, m.Restart, m.Paused, m.Stopped = "", "", 0, "", "", false, false
+	m.ShipBase, m.BaseStream, m.BaseSeq, m.Yield, m.Restart, m.Paused, m.Stopped, m.Via = "", "", 0, "", "", false, false, nil
 }
 
-// back undoes a move: the side that was active before goes on with its own stream, under a new epoch.
+// back undoes a move: the side that was active before goes on with its own stream, under a new epoch. If the machine may have run
+// on the old primary's disks meanwhile, they are not what that stream stands on any more: it is protected anew, by Reprotect.
 func (v View) back(m api.MachineAssignment) *api.MachineAssignment {
 	b := *m.Before
 	b.Before = left(m)
 	b.Epoch, b.Named, b.Stopped = v.Generation, m.Named, false
 	b.Drill, b.LastDrill = m.Drill, m.LastDrill
+	if r := m.Run; r.InPlace && r.Point != nil {
+		b.Stage, b.ShipBase, b.Yield, b.Paused = api.StageCommitted, "", "", false
+		v.rename(&b)
+	}
 	return &b
 }
 
@@ -144,6 +151,9 @@ func (v View) Bind(j *api.Job) *api.Assignment {
 		if s.State != api.StepDone {
 			continue
 		}
+		if via, told := shipsTo(s); told && !slices.Equal(via, next.Via) {
+			next.Via, changed = via, true
+		}
 		switch {
 		case s.ID == stepChoose && next.Run != nil && next.Run.Point == nil:
 			next.Run.Point, changed = s.Point, true
@@ -162,8 +172,26 @@ func (v View) Bind(j *api.Job) *api.Assignment {
 	}
 	a := *v.Assignment
 	a.Machine = &next
-	if v.missing() == "" {
+	if v.missing() == "" && a.Wanted == v.Digest(m) { // else something has changed since, and nodes are told of it afterwards
 		a.Wanted = v.Digest(&next)
 	}
 	return &a
+}
+
+// shipsTo gives the process servers that a step has told the active side of; told is false if the step is another.
+func shipsTo(s *api.Step) (via []string, told bool) {
+	if s.Node == nil || !strings.HasPrefix(s.ID, stepStart) {
+		return nil, false
+	}
+	for _, sec := range s.Node.Sections {
+		switch {
+		case sec.Protect != nil:
+			return sec.Protect.ProcessServers, true
+		case sec.Site != nil && sec.Site.Ship != nil:
+			return sec.Site.Ship.ProcessServers, true
+		case sec.Site != nil:
+			return nil, true
+		}
+	}
+	return nil, false
 }

@@ -13,6 +13,7 @@ const (
 	stepChooseDrill = "choose:drill"
 	stepDrill       = "drill"
 	stepCleanup     = "cleanup"
+	stepStart       = "start:" // and the node
 )
 
 // How long steps may take.
@@ -22,6 +23,7 @@ const (
 	settleWait  = 2 * time.Minute
 	chooseWait  = 5 * time.Minute
 	yieldWait   = time.Hour
+	lastWait    = 24 * time.Hour   // for the last writes of a side that is given up for good
 	startExtra  = 10 * time.Minute // beyond the check's timeout
 	removalWait = 5 * time.Minute
 )
@@ -58,8 +60,8 @@ func (v View) Plan(o *api.Operation, next *api.MachineAssignment) []api.Step {
 		p.cleanup()
 	case api.OpFailover, api.OpFailback:
 		p.reconcile(p.lastPoint(o), false)
-	case api.OpChangePoint:
-		p.reconcile(p.discard(), false)
+	case api.OpChangePoint: // what runs goes only once it is known what takes its place
+		p.start(p.discard(p.find("")), p.passive(false, ""))
 	case api.OpCommit:
 		p.settled(p.vaultNamed(next.Run.Vault), true)
 		p.passive(next.Location == api.Primary, "")
@@ -85,12 +87,16 @@ func (p *planner) reconcile(needs string, must bool) {
 	if must {
 		stopped = "" // it hands over while the other side ships
 	}
-	choose := ""
-	if r := p.m.Run; r != nil && r.Point == nil {
-		choose = p.choose(stepChoose, "run", r, needs)
-		choose = p.pinned(r, choose)
+	p.start(needs, stopped, p.find(needs))
+}
+
+// find finds the point that the run starts from, and has it kept, if it is not known yet.
+func (p *planner) find(needs string) string {
+	r := p.m.Run
+	if r == nil || r.Point != nil {
+		return ""
 	}
-	p.start(needs, stopped, choose)
+	return p.pinned(r, p.choose(stepChoose, "run", r, needs))
 }
 
 // lastPoint makes one more point where the machine runs now, if it answers and the newest is wanted, and stops it if that is wanted.
@@ -127,7 +133,12 @@ func (p *planner) lastPoint(o *api.Operation) string {
 	if o.ShutdownSource {
 		name, wait = "shutdown", pushWait+p.Machine.Spec.StopTimeout.D()
 	}
-	return p.add(api.Step{ID: name + ":" + node, Kind: api.StepNode, Optional: true, Await: await,
+	// What the source has not shipped stays there, as a branch. What the recovery site has not shipped is gone after a failback.
+	must := o.Operation == api.OpFailback && shipping
+	if must {
+		wait = lastWait
+	}
+	return p.add(api.Step{ID: name + ":" + node, Kind: api.StepNode, Optional: !must, Await: await,
 		Node: &api.NodeStep{Node: node, Sections: []api.Section{last.Section}}}, time.Second, wait)
 }
 
@@ -212,7 +223,7 @@ func restPhases(s api.Section) (phases []string, done string) {
 }
 
 // discard takes away what runs now, before another point takes its place.
-func (p *planner) discard() string {
+func (p *planner) discard(needs string) string {
 	from := p.machine()
 	node := p.node(from.Location)
 	s := *p.run(from, from.Location)
@@ -220,7 +231,7 @@ func (p *planner) discard() string {
 	return p.add(api.Step{ID: "discard:" + node, Kind: api.StepNode,
 		Node:  &api.NodeStep{Node: node, Sections: []api.Section{{Engine: api.EngineSite, Owner: Owner(p.Machine.Ref()), Generation: p.m.Epoch, Site: &s}}},
 		Await: &api.AwaitStep{Node: node, Engine: api.EngineSite, Owner: Owner(p.Machine.Ref()), Generation: p.m.Epoch, Phases: []string{"discarded", "stopped"}}},
-		time.Second, removalWait)
+		time.Second, removalWait, needs)
 }
 
 // start tells the active side, and waits until it is as it should be. What lets go of the disks comes before what takes them.
@@ -230,7 +241,7 @@ func (p *planner) start(needs ...string) {
 		if !t.Active {
 			continue
 		}
-		id, deadline := "start:"+node, pushWait
+		id, deadline := stepStart+node, pushWait
 		await := &api.AwaitStep{Node: node, Engine: t.Section.Engine, Owner: t.Section.Owner, Generation: t.Section.Generation}
 		switch s := t.Section; {
 		case s.Protect != nil && s.Protect.Mode == "off":

@@ -87,6 +87,8 @@ func TestPlansOfOperations(t *testing.T) {
 		{"cancel-failover", view().after(fo), &api.Operation{Operation: api.OpCancelFailover}},
 		{"reprotect", view().after(fo, co), &api.Operation{Operation: rp}},
 		{"failback", view().after(fo, co, rp), &api.Operation{Operation: fb, ShutdownSource: true}},
+		{"cancel-failback", view().after(fo, co, rp, fb), &api.Operation{Operation: api.OpCancelFailover}},
+		{"reprotect-after-cancel", view().after(fo, co, rp, fb, api.OpCancelFailover), &api.Operation{Operation: rp}},
 		{"commit-failback", view().after(fo, co, rp, fb), &api.Operation{Operation: co}},
 		{"re-enable", view().after(fo, co, rp, fb, co), &api.Operation{Operation: re}},
 		{"failover-again", view().after(fo, co, rp, fb, co, re), &api.Operation{Operation: fo}},

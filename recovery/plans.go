@@ -67,7 +67,7 @@ func (v PlanView) answer(d *PlanDecision) {
 		case v.Job.Status.Phase != api.Blocked && v.Job.Status.Phase != api.Cancelled:
 			d.Refused = fmt.Sprintf("job %s is %s; only Blocked and Cancelled jobs are tried again", r.To, v.Job.Status.Phase)
 		default:
-			v.begin(d, &v.Assignment.Plan.Operation, v.Job)
+			v.begin(d, &v.Assignment.Plan.Operation, v.done())
 		}
 	case api.RequestOperate:
 		if d.Refused = v.refuse(r.Operation); d.Refused == "" {
@@ -78,25 +78,29 @@ func (v PlanView) answer(d *PlanDecision) {
 	}
 }
 
-func (v PlanView) begin(d *PlanDecision, o *api.Operation, earlier *api.Job) {
+func (v PlanView) begin(d *PlanDecision, o *api.Operation, done []string) {
 	d.Kind, d.Reason = api.JobKind(o.Operation), "asked for by "+v.Request.By
-	d.Next = &api.PlanAssignment{Operation: *o, Direction: api.DirectionOf(o.Operation)}
-	d.Steps = without(v.Steps(o), earlier)
+	d.Next = &api.PlanAssignment{Operation: *o, Direction: api.DirectionOf(o.Operation), Done: done}
+	d.Steps = without(v.Steps(o), done)
 }
 
-// without leaves out what an earlier job has done.
-func without(steps []api.Step, earlier *api.Job) []api.Step {
-	if earlier == nil {
-		return steps
+// done lists what the latest job, and those that it tried again, have done.
+func (v PlanView) done() []string {
+	done := slices.Clone(v.Assignment.Plan.Done)
+	for _, s := range v.Job.Status.Steps {
+		if s.State == api.StepDone {
+			done = append(done, s.ID)
+		}
 	}
-	done := map[string]bool{}
-	for _, s := range earlier.Status.Steps {
-		done[s.ID] = s.State == api.StepDone
-	}
+	return done
+}
+
+// without leaves out what is done.
+func without(steps []api.Step, done []string) []api.Step {
 	var out []api.Step
 	for _, s := range steps {
-		if !done[s.ID] {
-			s.Needs = slices.DeleteFunc(slices.Clone(s.Needs), func(id string) bool { return done[id] })
+		if !slices.Contains(done, s.ID) {
+			s.Needs = slices.DeleteFunc(slices.Clone(s.Needs), func(id string) bool { return slices.Contains(done, id) })
 			out = append(out, s)
 		}
 	}
@@ -198,8 +202,12 @@ func (v PlanView) item(g *api.PlanGroup, it api.PlanItem, o *api.Operation) (s a
 		switch o.Operation {
 		case api.OpFailover:
 			w.To = it.To
-		case api.OpFailback, api.OpCancelFailover:
+		case api.OpFailback:
 			w.To = it.Back
+		case api.OpCancelFailover:
+			if w.To = it.Back; v.comingHome() {
+				w.To = it.To
+			}
 		}
 		s.ID = g.Name + ":group:" + it.ApplianceGroup
 		w.ID = v.requestID(s.ID)
@@ -210,11 +218,24 @@ func (v PlanView) item(g *api.PlanGroup, it api.PlanItem, o *api.Operation) (s a
 	w.ID = v.requestID(s.ID)
 	op := *o
 	if g.Type == api.GroupShutdown {
+		if m, known := v.Machines[it.Machine]; known && m.machine() != nil && !m.connected(m.node(m.machine().Location)) {
+			return s, false // nobody is there to shut it down; it is told at first contact
+		}
 		op = api.Operation{Operation: api.OpShutdown}
 		s.Optional, s.Deadline = true, api.Duration(5*time.Minute)
 	}
 	w.Operation = &op
 	return s, true
+}
+
+// comingHome tells whether what would be taken back is a failback.
+func (v PlanView) comingHome() bool {
+	for _, m := range v.Machines {
+		if a := m.machine(); a != nil && a.Stage == api.StagePending && a.Location == api.Primary {
+			return true
+		}
+	}
+	return false
 }
 
 // requestID is the same whoever plans it.

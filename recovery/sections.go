@@ -120,6 +120,9 @@ func (v View) run(m *api.MachineAssignment, l api.Location) *api.SiteConfig {
 	if l == m.Location || m.Before == nil || m.Before.Location != l || m.Before.Run == nil {
 		return nil
 	}
+	if m.Before.Run.InPlace && m.Before.Run.Point == nil {
+		return nil // it was taken back before it could begin
+	}
 	c := v.siteConfig(m.Before, m.Before.Run, l) // it ran here, and does not any more
 	c.Mode, c.Capture = "readonly", m.Before.Stream
 	switch {

@@ -19,7 +19,11 @@ func ProcessServer(ps *api.ProcessServer, machines []View) Told {
 		if m != nil && m.Stage == api.StagePending && m.Run.Point == nil && m.Before != nil {
 			m = m.Before // the last point of a move is still on its way
 		}
-		if m == nil || m.Stage != api.StageProtected || v.missing() != "" || v.server(m.Location).Metadata.Name != ps.Metadata.Name {
+		if m == nil || m.Stage != api.StageProtected || v.missing() != "" {
+			continue
+		}
+		// One that the machine leaves takes its stream until the machine knows of the next.
+		if v.server(m.Location).Metadata.Name != ps.Metadata.Name && !slices.Contains(m.Via, ps.Spec.Address) {
 			continue
 		}
 		s := api.AcceptedStream{Machine: v.name(), UID: m.UID, Stream: m.Stream, Epoch: m.Epoch, Base: m.ShipBase, BaseStream: m.BaseStream, BaseSeq: m.BaseSeq,

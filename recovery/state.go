@@ -9,12 +9,14 @@
 //	    │                        └─┘                                                 │ Failback
 //	    │      ReEnable             Commit                                           ▼
 //	    └────────────── Committed ◄─────── CommitPending at Primary ◄────────────────┘
-//	                    at Primary
+//	                    at Primary              │ CancelFailover
+//	                                            └──► Committed at Recovery
 //
 // A drill (TestFailover, TestFailoverCleanup) goes on beside Protected at Primary and changes nothing of it.
 package recovery
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,6 +42,8 @@ type State struct {
 	Arrived bool
 	// WayBack: the spec has a failback section. Reached: the passive side's node has a session. VM: we run the machine.
 	WayBack, Reached, VM bool
+	// Partial: what runs at home is not known to have the whole disks there yet; the rest is in the vault.
+	Partial bool
 }
 
 // rule says when an operation is allowed. Lacks says, of a state that fits but for one thing, what is missing.
@@ -62,7 +66,9 @@ var rules = []rule{
 	{api.OpCommit, func(s State) bool { return s.Stage == api.StagePending }, func(s State) string {
 		return when(!s.Arrived, "the move has not succeeded")
 	}},
-	{api.OpCancelFailover, func(s State) bool { return s.Stage == api.StagePending && !s.InPlace }, none},
+	{api.OpCancelFailover, func(s State) bool { return s.Stage == api.StagePending }, func(s State) string {
+		return when(s.Arrived && !s.Reached, "the node that it would go back to has no session: the machine would run nowhere")
+	}},
 	{api.OpReprotect, func(s State) bool { return s.at(api.StageCommitted, api.Recovery) }, func(s State) string {
 		if !s.WayBack {
 			return "spec.failback is missing"
@@ -73,7 +79,7 @@ var rules = []rule{
 		if !s.Reached {
 			return "the source's node has no session"
 		}
-		return s.noPoint()
+		return cmp.Or(when(s.Paused, "nothing is shipped while the machine is paused; Resume it first"), s.noPoint())
 	}},
 	{api.OpReEnable, func(s State) bool {
 		return s.at(api.StageCommitted, api.Primary) || s.at(api.StageDisabled, api.Primary)
@@ -85,7 +91,7 @@ var rules = []rule{
 	{api.OpStart, func(s State) bool { return s.VM && s.Stopped }, none},
 	{api.OpDisable, func(s State) bool {
 		return s.Location == api.Primary && (s.Stage == api.StageProtected || s.Stage == api.StageCommitted) && !s.Drill
-	}, none},
+	}, func(s State) string { return when(s.Partial, "its disks are not whole yet") }},
 }
 
 func (s State) noPoint() string { return when(s.Initial, "no recovery point is stored yet") }
@@ -174,7 +180,10 @@ func Already(m *api.MachineAssignment, op api.OperationKind) bool {
 	case api.OpCommit:
 		return m.Stage != api.StagePending
 	case api.OpCancelFailover:
-		return m.Location == api.Primary && m.Stage == api.StageProtected
+		if m.Location == api.Recovery { // a failback was taken back
+			return m.Stage != api.StagePending && m.Before != nil && m.Before.Run != nil && m.Before.Run.InPlace
+		}
+		return m.Stage == api.StageProtected
 	case api.OpReprotect:
 		return m.Location == api.Recovery && m.Stage == api.StageProtected
 	case api.OpReEnable:

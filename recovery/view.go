@@ -153,7 +153,9 @@ func (v View) State() State {
 		s.Arrived = j.Status.Phase == api.Succeeded
 	}
 	s.Arrived = s.Arrived && (m.Run == nil || m.Run.Point != nil)
-	if st := v.active(m); st != nil && m.Stage == api.StageProtected {
+	st := v.active(m)
+	s.Partial = m.Run != nil && m.Location == api.Primary && (st == nil || st.Hydrated < 100)
+	if st != nil && m.Stage == api.StageProtected {
 		s.Initial = stillFilling(st, m)
 	}
 	return s

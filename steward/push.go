@@ -171,6 +171,7 @@ func (c *Core) run(p *push) {
 			c.sections[key] = sec
 		}
 		sec.want, sec.token, sec.secrets, sec.confirmed = s, stamp(p.Token, s), secretsOf(s, p.Secrets), true
+		sec.state = nil // what was said of the section before says nothing of this one
 		p.waits[key] = true
 	}
 	c.storeGrants()
