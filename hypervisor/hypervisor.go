@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// SerialKept is how much of what machines write to their serial ports is kept, in bytes.
+const SerialKept = 4 << 20
+
 // State is what a machine is doing.
 type State string
 
@@ -93,6 +96,9 @@ type Hypervisor interface {
 	// Pause stops the machine's processors; Resume lets them go on, also after a disk stalled them.
 	Pause(ctx context.Context, name string) error
 	Resume(ctx context.Context, name string) error
+	// Reached tells whether a connection to a Forward that listens on that port of the host got through to the guest: forwards
+	// accept connections whether or not anybody in the guest does. A port that no Forward has is reached.
+	Reached(ctx context.Context, name string, port uint16) (bool, error)
 	// Status of a defined machine.
 	Status(ctx context.Context, name string) (Status, error)
 	// Definition that the machine was last started with.
@@ -104,7 +110,7 @@ type Hypervisor interface {
 	// Screenshot is what the machine's screen shows, as PNG.
 	Screenshot(ctx context.Context, name string) ([]byte, error)
 	// Serial is what the machine wrote to its first serial port since its last start, from offset on; at most 1 MiB. A negative
-	// offset counts from the end.
+	// offset counts from the end. At least the last SerialKept bytes are there; what was before may read as zeroes.
 	Serial(ctx context.Context, name string, offset int64) ([]byte, error)
 	// Freeze has the guest agent flush and hold all file systems, and answers how many. They thaw by themselves after the
 	// guest's own limit, if it has one; call Thaw in any case.

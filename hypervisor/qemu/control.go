@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/understudy-ha/understudy/hypervisor"
@@ -32,9 +30,9 @@ func (d *Driver) stop(ctx context.Context, m hypervisor.Machine, grace time.Dura
 		return true, err
 	}
 	defer p.close()
-	if grace > 0 {
+	for end := time.Now().Add(grace); time.Until(end) > 0; {
 		d.askToShutDown(ctx, m)
-		if p.waitOr(ctx, grace) {
+		if p.waitOr(ctx, min(askAgain, time.Until(end))) {
 			return true, nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -49,6 +47,9 @@ func (d *Driver) stop(ctx context.Context, m hypervisor.Machine, grace time.Dura
 	}
 	return false, killIn(ctx, dir)
 }
+
+// askAgain is how long a guest that was asked to shut down is given before it is asked again: one that was still booting has not heard.
+const askAgain = 15 * time.Second
 
 // quitGrace is how long QEMU may take to bring what it holds to the disks.
 const quitGrace = 20 * time.Second
@@ -122,35 +123,7 @@ func (d *Driver) screenshot(ctx context.Context, name string) ([]byte, error) {
 	return os.ReadFile(f.Name())
 }
 
-// serialPiece is the most that Serial answers.
-const serialPiece = 1 << 20
-
-// Serial output of a machine.
-func (d *Driver) Serial(_ context.Context, name string, offset int64) ([]byte, error) {
-	b, err := d.serial(name, offset)
-	return b, fail("read serial port of", name, err)
-}
-
-func (d *Driver) serial(name string, offset int64) ([]byte, error) {
-	if _, err := d.definition(name); err != nil {
-		return nil, err
-	}
-	f, err := os.Open(filepath.Join(d.dir(name), serialFile))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if offset < 0 {
-		size, err := f.Seek(0, io.SeekEnd)
-		if err != nil {
-			return nil, err
-		}
-		offset = max(0, size+offset)
-	}
-	return io.ReadAll(io.NewSectionReader(f, offset, serialPiece))
-}
-
-// Status of a machine.
+// Status of a machine. It also bounds what the machine's serial port has left: somebody asks now and then of every one that runs.
 func (d *Driver) Status(ctx context.Context, name string) (hypervisor.Status, error) {
 	s, err := d.status(ctx, name)
 	return s, fail("ask about", name, err)
@@ -165,6 +138,9 @@ func (d *Driver) status(ctx context.Context, name string) (hypervisor.Status, er
 		return hypervisor.Status{}, err
 	}
 	defer p.close()
+	if err := boundSerial(d.dir(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return hypervisor.Status{}, err
+	}
 	s := hypervisor.Status{PID: p.pid, Started: p.started, Accelerator: p.accelerator()}
 	err = p.reach(ctx, d.dir(name), func(l *line) error {
 		s.State, s.Reason, err = ask(l)
