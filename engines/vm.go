@@ -40,6 +40,15 @@ func NewVM(hv hypervisor.Hypervisor, name string) *VM { return &VM{hv: hv, name:
 
 // StopVM shuts down the machine that an earlier process of the home may have left running.
 func StopVM(ctx context.Context, h Home, name string, grace time.Duration) error {
+	return leftVM(h, name, func(v *VM) error { return v.Down(ctx, grace) })
+}
+
+// CutVM takes that machine's power away.
+func CutVM(ctx context.Context, h Home, name string) error {
+	return leftVM(h, name, func(v *VM) error { return v.Cut(ctx) })
+}
+
+func leftVM(h Home, name string, do func(*VM) error) error {
 	if _, err := os.Stat(h.file("vm")); errors.Is(err, fs.ErrNotExist) {
 		return nil // none was ever started here
 	}
@@ -47,7 +56,7 @@ func StopVM(ctx context.Context, h Home, name string, grace time.Duration) error
 	if err != nil {
 		return err
 	}
-	return v.Down(ctx, grace)
+	return do(v)
 }
 
 // DefineVM makes the hypervisor's definition of a machine whose disks are NBD exports on a unix socket.
@@ -98,9 +107,12 @@ func (v *VM) Down(ctx context.Context, grace time.Duration) error {
 	return err
 }
 
-// Cut takes the power away at once.
+// Cut takes the power away at once. Its disks may refuse everything: they are not waited for.
 func (v *VM) Cut(ctx context.Context) error {
-	err := v.hv.Remove(ctx, v.name)
+	err := v.hv.Kill(ctx, v.name)
+	if errors.Is(err, hypervisor.ErrNotFound) || errors.Is(err, hypervisor.ErrNotRunning) {
+		err = nil
+	}
 	v.note(err)
 	return err
 }

@@ -84,12 +84,14 @@ type Machine struct {
 	vmGone  bool // it was brought up and does not run any more
 	vmRetry time.Duration
 	vmBusy  sync.Mutex // held by who brings the virtual machine up or down
-	sender  *replication.Sender
-	id      engines.NodeIdentity
-	points  pointState
-	yieldNo error  // why the past is not handed over yet
-	wholeAt uint64 // the stream had no gap at this position; 0: it has one
-	stored  bool   // at some time everything was
+	// vmCancel ends what keepVM does with it just now.
+	vmCancel context.CancelFunc
+	sender   *replication.Sender
+	id       engines.NodeIdentity
+	points   pointState
+	yieldNo  error  // why the past is not handed over yet
+	wholeAt  uint64 // the stream had no gap at this position; 0: it has one
+	stored   bool   // at some time everything was
 }
 
 // Open takes up a machine whose disks lie in lowers, in the order of spec.Disks. They stay open when it is closed. Set follows.

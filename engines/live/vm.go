@@ -19,14 +19,19 @@ type vmWish struct {
 	up    bool
 	def   hypervisor.Machine // to bring up
 	grace time.Duration      // to bring down
+	cut   bool               // to take the power away at once
 }
 
-// setVM wants the virtual machine up or down. It is not started before its disks may be written.
+// setVM wants the virtual machine up or down. It is not started before its disks may be written. A guest whose disks refuse to be
+// written cannot shut down in order: it would only answer beside the one that runs elsewhere.
 func (m *Machine) setVM(s Spec) error {
 	switch {
 	case s.VM == nil:
 		return nil
-	case !s.Run || s.Access == disk.ReadOnly:
+	case s.Access == disk.ReadOnly:
+		m.wishVM(vmWish{cut: true})
+		return nil
+	case !s.Run:
 		m.wishVM(vmWish{grace: s.StopTimeout})
 		return nil
 	case m.capture.Access() != disk.Writable:
@@ -43,6 +48,9 @@ func (m *Machine) wishVM(w vmWish) {
 	m.mu.Lock()
 	w.n = m.wish.n + 1
 	m.wish = w
+	if w.cut && m.vmCancel != nil {
+		m.vmCancel() // what is under way is not waited for
+	}
 	m.mu.Unlock()
 }
 
@@ -66,8 +74,11 @@ func (m *Machine) keepVM() {
 func (m *Machine) tryVM(done int) int {
 	m.vmBusy.Lock()
 	defer m.vmBusy.Unlock()
+	ctx, cancel := context.WithCancel(m.ctx)
+	defer cancel()
 	m.mu.Lock()
 	w := m.wish
+	m.vmCancel = cancel
 	m.mu.Unlock()
 	if m.ctx.Err() != nil {
 		return done
@@ -78,10 +89,13 @@ func (m *Machine) tryVM(done int) int {
 	}
 	m.setVMGone(false)
 	var err error // also a condition
-	if w.up {
-		err = m.vm.Up(m.ctx, w.def)
-	} else {
-		err = m.vm.Down(m.ctx, w.grace)
+	switch {
+	case w.up:
+		err = m.vm.Up(ctx, w.def)
+	case w.cut:
+		err = m.vm.Cut(ctx)
+	default:
+		err = m.vm.Down(ctx, w.grace)
 	}
 	if err != nil {
 		return done
@@ -104,4 +118,15 @@ func (m *Machine) StopVM(ctx context.Context, grace time.Duration) error {
 	m.vmBusy.Lock()
 	defer m.vmBusy.Unlock()
 	return m.vm.Down(ctx, grace)
+}
+
+// CutVM takes the virtual machine's power away. It stays down until Set wants it up.
+func (m *Machine) CutVM(ctx context.Context) error {
+	if m.vm == nil {
+		return nil
+	}
+	m.wishVM(vmWish{cut: true})
+	m.vmBusy.Lock()
+	defer m.vmBusy.Unlock()
+	return m.vm.Cut(ctx)
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/capture/disk"
 	"github.com/understudy-ha/understudy/engines"
 	"github.com/understudy-ha/understudy/hypervisor"
 )
@@ -17,6 +19,7 @@ type box struct {
 	mu      sync.Mutex
 	refuses int
 	up      bool
+	deaf    bool          // its guest does not shut down when asked
 	begun   chan struct{} // a start has begun
 	go_     chan struct{} // and may go on
 }
@@ -35,11 +38,22 @@ func (b *box) Start(context.Context, hypervisor.Machine) error {
 	return nil
 }
 
-func (b *box) Stop(context.Context, string, time.Duration) (bool, error) {
+func (b *box) Stop(ctx context.Context, _ string, grace time.Duration) (bool, error) {
+	if b.deaf {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(grace):
+		}
+	}
+	return true, b.Kill(ctx, "")
+}
+
+func (b *box) Kill(context.Context, string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.up = false
-	return true, nil
+	return nil
 }
 
 func (b *box) Status(context.Context, string) (hypervisor.Status, error) {
@@ -105,5 +119,29 @@ func TestStopAfterStart(t *testing.T) {
 	time.Sleep(30 * time.Millisecond)
 	if b.runs() {
 		t.Error("it is up again")
+	}
+}
+
+// TestReadOnlyCutsThePower: a guest that cannot write any more is not asked to shut down, and not waited for where it was.
+func TestReadOnlyCutsThePower(t *testing.T) {
+	b := &box{deaf: true}
+	m := keep(t, b)
+	m.wishVM(vmWish{up: true})
+	until(t, "up", b.runs)
+	if err := m.setVM(Spec{VM: &api.VirtualMachine{}, StopTimeout: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if !b.runs() {
+		t.Fatal("it was not asked in good order")
+	}
+	if err := m.setVM(Spec{VM: &api.VirtualMachine{}, Run: true, Access: disk.ReadOnly, StopTimeout: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "down", func() bool { return !b.runs() })
+	m.wishVM(vmWish{up: true})
+	until(t, "up again", b.runs)
+	if err := m.CutVM(t.Context()); err != nil || b.runs() {
+		t.Errorf("after the cut: up %v, %v", b.runs(), err)
 	}
 }

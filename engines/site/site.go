@@ -133,7 +133,7 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 		return err
 	}
 	if p.Mode == "writable" && (p.Run || p.VM == nil) {
-		e.check.begin(e.ctx, &e.work, p.Check, e.screenshot)
+		e.check.begin(e.ctx, &e.work, p.Check, e.reached, e.screenshot)
 	} else {
 		e.check.end()
 	}
@@ -152,10 +152,17 @@ func (e *engine) end(ctx context.Context, p *api.SiteConfig) (err error) {
 		e.setEnded("")
 	}
 	e.check.end()
-	if e.machine != nil {
+	name := filepath.Base(p.Machine)
+	switch gone := p.Mode == "discard" && !p.InPlace; { // nobody will ever read what it would still write
+	case e.machine != nil && gone:
+		err = e.machine.CutVM(ctx)
+	case e.machine != nil:
 		err = e.machine.StopVM(ctx, p.StopTimeout.D())
-	} else if p.VM != nil { // it may run although this process did not start it
-		err = engines.StopVM(ctx, e.home, filepath.Base(p.Machine), p.StopTimeout.D())
+	case p.VM == nil:
+	case gone: // it may run although this process did not start it
+		err = engines.CutVM(ctx, e.home, name)
+	default:
+		err = engines.StopVM(ctx, e.home, name, p.StopTimeout.D())
 	}
 	if err = errors.Join(err, e.close()); err != nil {
 		return err

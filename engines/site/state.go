@@ -82,7 +82,7 @@ func (e *engine) describe(s *api.EngineState, p *api.SiteConfig, m *live.Machine
 		s.Phase = "stopped"
 	case answered > 0:
 		s.Phase = "answering"
-	case p.Check != nil:
+	case p.Check != nil || p.VM != nil && !m.VM().Running(e.ctx):
 		s.Phase = "booting"
 	default:
 		s.Phase = "running"
