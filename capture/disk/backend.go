@@ -40,6 +40,7 @@ type op struct {
 	visit visit
 	gen   *generation // pinned: the bits are set in it
 	room  bool        // reserved in the queue
+	ctx   *underWay   // what the lower disk is handed
 }
 
 var ops = sync.Pool{New: func() any { return new(op) }}
@@ -52,8 +53,8 @@ func (d *Disk) WriteAt(ctx context.Context, p []byte, off int64, fua bool) error
 		}
 		p, off = p[journal.MaxWrite:], off+journal.MaxWrite
 	}
-	return d.change(ctx, journal.Write, off, int64(len(p)), fua, p, func() error {
-		return d.lower.WriteAt(context.Background(), p, off, fua) // it is not given up half way
+	return d.change(ctx, journal.Write, off, int64(len(p)), fua, p, func(ctx context.Context) error {
+		return d.lower.WriteAt(ctx, p, off, fua)
 	})
 }
 
@@ -61,8 +62,8 @@ func (d *Disk) WriteAt(ctx context.Context, p []byte, off int64, fua bool) error
 func (d *Disk) Zero(ctx context.Context, off, n int64, mayTrim, fua bool) error {
 	for n > 0 {
 		part := min(n, d.m.activity.longest(), journal.MaxZero)
-		err := d.change(ctx, journal.Zero, off, part, fua, nil, func() error {
-			return d.lower.Zero(context.Background(), off, part, mayTrim, fua)
+		err := d.change(ctx, journal.Zero, off, part, fua, nil, func(ctx context.Context) error {
+			return d.lower.Zero(ctx, off, part, mayTrim, fua)
 		})
 		if err != nil {
 			return err
@@ -78,8 +79,9 @@ func (d *Disk) Trim(ctx context.Context, off, n int64, fua bool) error {
 }
 
 // change carries out one change in the order that the package's comment tells. A lower disk's error is the machine's to
-// see; what is on the disk is then unknown, so the range counts as lost and is read again.
-func (d *Disk) change(ctx context.Context, kind journal.Kind, off, n int64, fua bool, p []byte, issue func() error) error {
+// see; what is on the disk is then unknown, so the range counts as lost and is read again. That is also what becomes of a change that is given
+// up while the lower disk waits.
+func (d *Disk) change(ctx context.Context, kind journal.Kind, off, n int64, fua bool, p []byte, issue func(context.Context) error) error {
 	if off < 0 || n < 0 || off%journal.Sector != 0 || n%journal.Sector != 0 || off+n > d.Size() {
 		return fmt.Errorf("disk %s: %s of [%d, +%d): %w: want multiples of 512 inside %d bytes", d.id, kind, off, n, nbd.ErrInvalid, d.Size())
 	}
@@ -106,8 +108,9 @@ func (d *Disk) change(ctx context.Context, kind journal.Kind, off, n int64, fua 
 		o.rec.Data = buffer(len(p))
 		copy(o.rec.Data, p)
 	}
-	err = issue()
-	d.m.finish(o, int64(len(p)), err != nil)
+	err = issue(o.ctx)
+	o.ctx.over()
+	d.m.finish(o, p, err != nil)
 	d.m.activity.leave(&o.visit)
 	return err
 }

@@ -174,11 +174,10 @@ func (b *bitmap) set(disk uint16, off, n int64) {
 	b.disks[disk].set(first, count)
 }
 
+// setAll marks everything, and stores into every page: one whose writing failed counts as written for the kernel until it is touched again.
 func (b *bitmap) setAll() {
 	for i := range b.disks {
-		if n := b.blocks(uint16(i)); n > 0 {
-			b.disks[i].set(0, n)
-		}
+		masks(0, b.blocks(uint16(i)), b.disks[i].or)
 	}
 }
 

@@ -32,6 +32,9 @@ func (s bitset) clear(first, n int64) {
 	masks(first, n, func(w int64, mask uint64) { atomic.AndUint64(&s[w], ^mask) })
 }
 
+func (s bitset) or(w int64, mask uint64)  { atomic.OrUint64(&s[w], mask) }
+func (s bitset) and(w int64, mask uint64) { atomic.AndUint64(&s[w], mask) }
+
 func (s bitset) has(block int64) bool {
 	return atomic.LoadUint64(&s[block/64])&(1<<(block%64)) != 0
 }

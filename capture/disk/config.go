@@ -57,6 +57,7 @@ type Config struct {
 	boot      string
 	now       func() time.Time
 	extent    int64 // bytes of an extent of the activity log
+	patience  time.Duration
 }
 
 // DiskConfig is one of the machine's disks.
@@ -88,6 +89,7 @@ func (c *Config) complete() error {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.extent = cmp.Or(c.extent, activityExtent)
+	c.patience = cmp.Or(c.patience, patience)
 	if c.now == nil {
 		c.now = time.Now
 	}

@@ -38,6 +38,7 @@ const maxLost = 32
 type gap struct {
 	phase    phase
 	shipping bool
+	paused   int    // who needs that nothing is read again just now
 	from     uint64 // the first position that may be missing
 	since    time.Time
 	before   time.Time   // since when an earlier process had something unsent, until the sender says what the far side has
@@ -102,7 +103,7 @@ func (m *Machine) distrustAll(from uint64) {
 func (m *Machine) metadataFailed(err error) {
 	m.mu.Lock()
 	m.failing = true
-	m.setCondition(capture.MetadataFailing, "bitmaps and logs cannot be written, everything is taken as dirty: %v", err)
+	m.setCondition(capture.MetadataFailing, "bitmaps and logs cannot be written, everything is taken as dirty; if the host restarts before they can, resynchronise the machine: %v", err)
 	m.distrustAll(m.next)
 	m.mu.Unlock()
 	kick(m.janitor)
@@ -125,6 +126,8 @@ func (m *Machine) runGaps() {
 	for m.ctx.Err() == nil {
 		m.reading.Lock()
 		if m.mayClose() {
+			for m.fold() {
+			}
 			m.beginClosing()
 		}
 		if m.inPhase(closing) {
@@ -139,6 +142,26 @@ func (m *Machine) runGaps() {
 	}
 }
 
+// pauseReading has what is read again stop, and returns when it has; until resumeReading nothing is. A gap takes as long to close as
+// the far side likes, and nobody may have to wait for that.
+func (m *Machine) pauseReading() {
+	m.mu.Lock()
+	m.gap.paused++
+	m.mu.Unlock()
+	m.reading.Lock()
+}
+
+func (m *Machine) resumeReading() {
+	m.mu.Lock()
+	m.gap.paused--
+	m.mu.Unlock()
+	m.reading.Unlock()
+	kick(m.gapKick)
+}
+
+// mayRead tells whether a gap is closing and nobody needs it to stop. mu is held.
+func (m *Machine) mayRead() bool { return m.gap.phase == closing && m.gap.paused == 0 }
+
 func (m *Machine) inPhase(p phase) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -149,7 +172,7 @@ func (m *Machine) inPhase(p phase) bool {
 func (m *Machine) mayClose() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.gap.phase == dropping && m.gap.shipping && !m.gap.unsure && !m.failing && m.queue.roomy(2, recordOverhead, 1)
+	return m.gap.phase == dropping && m.gap.shipping && m.gap.paused == 0 && !m.gap.unsure && !m.failing && m.queue.roomy(2, recordOverhead, 1)
 }
 
 // beginClosing closes the bitmaps that lost something, and numbers the GapBegin.
@@ -183,7 +206,7 @@ func (m *Machine) beginClosing() {
 func (m *Machine) endGap() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.gap.phase != closing {
+	if !m.mayRead() {
 		return errInterrupted
 	}
 	seq, ok := m.emit(journal.Record{Kind: journal.GapEnd})

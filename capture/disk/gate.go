@@ -85,13 +85,17 @@ func (m *Machine) admit(ctx context.Context) error {
 	}
 }
 
-// SetAccess changes what becomes of changes. Making it less than writable returns when those under way are finished.
+// SetAccess changes what becomes of changes. Making it less than writable returns when those under way are finished; for ReadOnly, those that
+// the lower disk has not carried out after 10 s are given up.
 func (m *Machine) SetAccess(a Access) {
 	m.mu.Lock()
 	m.gate.access = a
 	m.gate.announce()
 	m.mu.Unlock()
-	if a != Writable {
+	switch a {
+	case ReadOnly:
+		m.drained()
+	case Unconfirmed:
 		m.gate.waitIdle(&m.mu)
 	}
 }

@@ -43,12 +43,17 @@ func (g *generation) dirtyWord(disk uint16, w int64) uint64 {
 }
 
 func (g *generation) markDone(disk uint16, first, n int64) {
-	if g.done == nil {
-		for i := range g.Sizes {
-			g.done = append(g.done, make(bitset, bitsetWords(g.blocks(uint16(i)))))
-		}
-	}
+	g.makeDone()
 	g.done[disk].set(first, n)
+}
+
+func (g *generation) makeDone() {
+	if g.done != nil {
+		return
+	}
+	for i := range g.Sizes {
+		g.done = append(g.done, make(bitset, bitsetWords(g.blocks(uint16(i)))))
+	}
 }
 
 // lose says that what it answers for from a position on is not going to be delivered.

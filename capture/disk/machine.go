@@ -61,6 +61,8 @@ type Machine struct {
 	gap            gap
 	clears         []clearing
 	gate           gate
+	underWay       context.Context // of the changes that begin now; giveUp ends it
+	giveUp         context.CancelFunc
 	conditions     map[string]capture.Condition
 	failing        bool // the activity log or the state cannot be written
 	closed         bool
@@ -99,8 +101,8 @@ func kick(c chan struct{}) {
 	}
 }
 
-// Close refuses new requests, waits for those under way, makes everything durable and lets go of the directory. What was
-// not stored is dirty at the next Open. The lower disks stay open.
+// Close refuses new requests, waits for those under way (up to 10 s, as SetAccess does), makes everything durable and lets go of the directory.
+// What was not stored is dirty at the next Open. The lower disks stay open.
 func (m *Machine) Close() error {
 	m.mu.Lock()
 	if m.closed {
@@ -110,7 +112,7 @@ func (m *Machine) Close() error {
 	m.closed = true
 	m.gate.announce()
 	m.mu.Unlock()
-	m.gate.waitIdle(&m.mu)
+	m.drained()
 	m.cancel()
 	m.goroutine.Wait()
 	err := m.settleForGood()

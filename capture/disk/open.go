@@ -40,6 +40,7 @@ func Open(cfg Config) (*Machine, error) {
 		return nil, fmt.Errorf("capture directory %s: %w", cfg.Dir, err)
 	}
 	m.rotated = m.now()
+	m.hopeful()
 	m.start()
 	return m, nil
 }
@@ -47,7 +48,7 @@ func Open(cfg Config) (*Machine, error) {
 // load reads the directory, or makes it.
 func (m *Machine) load() error {
 	st, err := openState(m.dir)
-	if missing(err) {
+	if missing(err) || errors.Is(err, errUnmade) {
 		return m.create()
 	}
 	if err != nil {
@@ -83,7 +84,7 @@ func (m *Machine) create() error {
 	if c.Stream == "" {
 		return errors.New("stream: is empty; a new directory needs one")
 	}
-	if err := m.removeFiles("bitmap-", activityFile); err != nil {
+	if err := m.removeFiles("bitmap-", activityFile, stateFile); err != nil {
 		return err
 	}
 	m.stream, m.epoch, m.next = c.Stream, c.Epoch, 1

@@ -18,6 +18,7 @@ func (m *Machine) begin(ctx context.Context, o *op, payload int64) error {
 		return err
 	}
 	m.gate.inside++
+	o.ctx = m.contextOf(ctx)
 	o.gen = m.current()
 	o.gen.pins++
 	o.gen.used = true
@@ -26,10 +27,19 @@ func (m *Machine) begin(ctx context.Context, o *op, payload int64) error {
 }
 
 // finish numbers a change that the lower disk has carried out, or failed to, and queues it. Without room, in a gap, or
-// after a failure it is lost to the stream: its block is dirty, and the gap makes it good.
-func (m *Machine) finish(o *op, payload int64, failed bool) {
+// after a failure it is lost to the stream: its block is dirty, and the gap makes it good. payload is the caller's; it is copied
+// here only for a change that found no room when it began and finds some now. Without that, changes that are under way when a
+// gap begins to close would open it again, and under load there always are some.
+func (m *Machine) finish(o *op, payload []byte, failed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !o.room && !failed && m.gap.phase != dropping && m.queue.reserve(int64(len(payload))) {
+		o.room = true
+		if len(payload) > 0 {
+			o.rec.Data = buffer(len(payload))
+			copy(o.rec.Data, payload)
+		}
+	}
 	m.number(&o.rec)
 	m.captured++
 	g := m.current()
@@ -42,7 +52,7 @@ func (m *Machine) finish(o *op, payload int64, failed bool) {
 		m.queue.push(o.rec, true)
 	} else {
 		if o.room {
-			m.queue.unreserve(payload)
+			m.queue.unreserve(int64(len(payload)))
 			giveBack(o.rec.Data)
 		}
 		g.lost++

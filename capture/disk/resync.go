@@ -83,7 +83,7 @@ func (m *Machine) readAgain(ctx context.Context) {
 	m.mu.Lock()
 	r := &round{gens: m.lossyGenerations(), begin: m.gap.begin}
 	m.mu.Unlock()
-	limit := max(1, readAtOnce/m.granule)
+	limit := max(1, min(readAtOnce/m.granule, int64(m.cfg.QueueRecords/8))) // else a short queue never has room for one step
 	r.scratch = make([]byte, limit*m.granule)
 	for d := range m.sizes {
 		disk := uint16(d)
@@ -128,7 +128,7 @@ func (m *Machine) readBlocks(ctx context.Context, r *round, disk uint16, first, 
 	off := first * m.granule
 	size := min(n*m.granule, m.sizes[disk]-off)
 	m.mu.Lock()
-	ok, interrupted := m.queue.roomy(2, cost(size), int(n)), m.gap.phase != closing
+	ok, interrupted := m.queue.roomy(2, cost(size), int(n)), !m.mayRead()
 	m.mu.Unlock()
 	if interrupted {
 		return errInterrupted

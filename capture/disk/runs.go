@@ -2,7 +2,7 @@ package disk
 
 // runs is a set of positions that only grows at its end and shrinks from both: which records somebody answers for.
 type runs struct {
-	list  []run // ascending, not touching
+	list  []run // ascending
 	total uint64
 }
 
@@ -16,6 +16,12 @@ func (r *runs) add(seq uint64) {
 		return
 	}
 	r.list = append(r.list, run{seq, seq})
+}
+
+// append takes positions that are all greater than its own.
+func (r *runs) append(more runs) {
+	r.list = append(r.list, more.list...)
+	r.total += more.total
 }
 
 // takeUpTo removes the positions up to and including seq and tells how many they were.

@@ -69,10 +69,36 @@ func (m *Machine) Stored(upTo uint64) {
 
 // Rewind implements capture.Source.
 func (m *Machine) Rewind(from uint64) bool {
+	from = max(from, 1)
+	m.mu.Lock()
+	foreign := from > m.next || from <= m.stored
+	m.mu.Unlock()
+	if !foreign {
+		return m.rewind(from)
+	}
+	// That everything is dirty must outlive a power cut from here on: after that the two pasts may look like one.
+	err := m.writeState(func(s *identity) { s.Suspect = true })
+	whole := m.rewind(from)
+	if err == nil {
+		err = m.syncBitmaps()
+	}
+	if err == nil {
+		err = m.writeState(func(s *identity) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			s.Suspect = m.failing
+		})
+	}
+	if err != nil {
+		m.metadataFailed(err)
+	}
+	return whole
+}
+
+func (m *Machine) rewind(from uint64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer kick(m.gapKick)
-	from = max(from, 1)
 	unsure := m.gap.unsure
 	m.gap.unsure = false
 	defer func() {

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 )
@@ -119,11 +120,17 @@ func mapState(f file, s identity) (*state, error) {
 	return &state{file: f, identity: s, live: wordsOf(mem[2*pageSize:])}, nil
 }
 
+// errUnmade says that the state's making was interrupted before it counted.
+var errUnmade = errors.New("the state was never written")
+
 // openState reads the newer of the two pages; the other may be half written.
 func openState(d directory) (*state, error) {
 	f, err := d.open(stateFile)
 	if err != nil {
 		return nil, err
+	}
+	if unmade(f) {
+		return nil, errors.Join(errUnmade, f.close())
 	}
 	if f.size() != 3*pageSize {
 		return nil, fmt.Errorf("state: %w: %d bytes long; it has %d", ErrCorrupt, f.size(), 3*pageSize)
@@ -162,6 +169,18 @@ func (s *state) write(change func(*identity)) error {
 	}
 	s.identity = next
 	return nil
+}
+
+// unmade tells that the state has never been written whole: the first writing goes to the second page, and the first page is as it was made. The
+// directory is nobody's then: the disks were not open yet.
+func unmade(f file) bool {
+	pages := make([]byte, 2*pageSize)
+	n, err := f.ReadAt(pages[:min(2*pageSize, f.size())], 0)
+	if err != nil || n < int(min(2*pageSize, f.size())) || !isZero(pages[:pageSize]) {
+		return false
+	}
+	_, err = decodeIdentity(pages[pageSize:])
+	return errors.Is(err, ErrCorrupt)
 }
 
 func (s *state) put(word int, v uint64)  { atomic.StoreUint64(&s.live[word], v) }

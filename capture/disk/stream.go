@@ -49,16 +49,16 @@ func (m *Machine) DirtyRanges() (ranges []capture.Range) {
 // that is the data, and then the block is not sent. It is asked for blocks of Config.Initial, AddDirty and StartStream without
 // ZeroBase, whole granules, from one goroutine, while the range is locked: it must not block. nil: everything is sent.
 func (m *Machine) SetSame(same func(disk uint16, off int64, data []byte) bool) {
-	m.reading.Lock()
-	defer m.reading.Unlock()
+	m.pauseReading()
+	defer m.resumeReading()
 	m.same = same
 }
 
 // AddDirty says that ranges differ from what the stream is based on. nil means everything. The stream has a gap until they
 // were read.
 func (m *Machine) AddDirty(ranges []capture.Range) error {
-	m.reading.Lock()
-	defer m.reading.Unlock()
+	m.pauseReading()
+	defer m.resumeReading()
 	b, err := m.freshBitmap(true, false)
 	if err != nil {
 		return err
@@ -195,7 +195,7 @@ func (m *Machine) resetStream() {
 		maxBytes: m.queue.maxBytes, maxRecords: m.queue.maxRecords, bytes: m.queue.bytes, records: m.queue.records, wake: m.queue.wake,
 	}
 	m.next, m.stored, m.captured, m.clears = 1, 0, 0, nil
-	m.gap = gap{shipping: m.gap.shipping, since: m.now()}
+	m.gap = gap{shipping: m.gap.shipping, paused: m.gap.paused, since: m.now()}
 	for word, v := range []uint64{liveNext: 1, liveStored: 0, liveStoredRecords: 0} {
 		m.state.put(word, v)
 	}
