@@ -38,7 +38,9 @@ func (c Config) OpenVault(ctx context.Context, a api.VaultAccess, cache string) 
 	}
 	v, err := vault.Open(ctx, store, o)
 	if errors.Is(err, vault.ErrNoVault) && a.Recipient != "" {
-		v, err = vault.Create(ctx, store, a.Recipient, o)
+		if err = objstore.CheckConditions(ctx, store); err == nil { // fencing stands on them
+			v, err = vault.Create(ctx, store, a.Recipient, o)
+		}
 		if errors.Is(err, vault.ErrExists) { // somebody else was faster
 			v, err = vault.Open(ctx, store, o)
 		}

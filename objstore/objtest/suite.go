@@ -33,6 +33,11 @@ func Run(t *testing.T, b Backend) {
 		{"whole objects", wholeObjects},
 		{"ranges", ranges},
 		{"conditions", conditions},
+		{"conditions are kept", func(_ *testing.T, f *fixture) {
+			if err := objstore.CheckConditions(f.ctx, f.s); err != nil {
+				f.Error(err)
+			}
+		}},
 		{"put once", putOnce},
 		{"delete", deletes},
 		{"keys", keys},
