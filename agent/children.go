@@ -38,6 +38,7 @@ type children struct {
 	program  string // whose verb "engine" is run
 	identity string
 	hooks    string
+	version  string // of this agent; "" if it is not known
 	log      *slog.Logger
 	said     func(engine, owner string, s api.EngineState)
 
@@ -55,6 +56,8 @@ type child struct {
 	poke chan struct{}
 	// reread: the process is to take up its config again.
 	reread atomic.Bool
+	// renewed: one of another version was ended once.
+	renewed bool
 
 	mu   sync.Mutex
 	want engines.Config
@@ -70,7 +73,7 @@ func newChildren(cfg Config, said func(engine, owner string, s api.EngineState))
 		}
 	}
 	c := &children{dir: filepath.Join(cfg.Dir, "engines"), program: program, identity: filepath.Join(cfg.Dir, identityFile),
-		hooks: filepath.Join(cfg.Dir, "hooks"), log: cfg.Log, said: said, by: map[string]*child{}}
+		hooks: filepath.Join(cfg.Dir, "hooks"), version: cfg.Version, log: cfg.Log, said: said, by: map[string]*child{}}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -124,19 +127,28 @@ func (ch *child) wanted() (engines.Config, int) {
 
 // over tells whether the engine has nothing left to do, and nothing to look after.
 func over(want engines.Config, s api.EngineState) bool {
-	switch {
-	case want.Section.Protect != nil:
-		return want.Section.Protect.Mode == "off" && s.Phase == "off"
-	case want.Section.Site != nil:
-		return want.Section.Site.Mode != "writable" && (s.Phase == "stopped" || s.Phase == "discarded")
+	switch w := want.Section; {
+	case w.Protect != nil:
+		return w.Protect.Mode == "off" && s.Phase == "off" || w.Protect.Mode == "discard" && s.Phase == "discarded"
+	case w.Site != nil:
+		return w.Site.Mode != "writable" && (s.Phase == "stopped" || s.Phase == "discarded")
+	case w.ProcessServer != nil:
+		return w.ProcessServer.Retired && s.Phase == "retired"
+	case w.Keeper != nil:
+		return w.Keeper.Retired && s.Phase == "retired"
 	}
 	return false
 }
 
-// gone tells whether nothing of the engine is to be left. What was done to disks in place is remembered.
-func gone(want engines.Config) bool {
-	s := want.Section.Site
-	return s != nil && s.Mode == "discard" && !s.InPlace
+// gone gives the phase of an engine of which nothing is to be left; "" of others.
+func gone(want engines.Config) string {
+	switch w := want.Section; {
+	case w.Protect != nil && w.Protect.Mode == "discard", w.Site != nil && w.Site.Mode == "discard":
+		return "discarded"
+	case w.ProcessServer != nil && w.ProcessServer.Retired, w.Keeper != nil && w.Keeper.Retired:
+		return "retired"
+	}
+	return ""
 }
 
 // look keeps the process at the wanted state until ctx ends.
@@ -149,9 +161,13 @@ func (ch *child) look(ctx context.Context) {
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		want, rev := ch.wanted()
-		if rev != written && gone(want) && !ch.home.Exists() { // nothing is left of it: no process need say so
+		if phase := gone(want); rev != written && phase != "" && !ch.home.Exists() { // nothing is left of it: no process need say so
 			written, ended = rev, true
-			ch.c.said(want.Section.Engine, want.Section.Owner, api.EngineState{Phase: "discarded", Since: time.Now().UTC(), Instance: want.Section.Site.Instance})
+			s := api.EngineState{Phase: phase, Since: time.Now().UTC()}
+			if want.Section.Site != nil {
+				s.Instance = want.Section.Site.Instance
+			}
+			ch.c.said(want.Section.Engine, want.Section.Owner, s)
 		}
 		if rev != written {
 			if err := ch.home.WriteConfig(want); err != nil {
@@ -173,15 +189,16 @@ func (ch *child) look(ctx context.Context) {
 				// Whoever wants something waits for a state that is newer, even if it is the same.
 				if told != rev || !reflect.DeepEqual(s, last) {
 					last, told = s, rev
-					ch.c.said(want.Section.Engine, want.Section.Owner, s)
+					ch.c.said(want.Section.Engine, want.Section.Owner, ch.withVersion(s))
 				}
+				ch.renew(ctx, want, s)
 				if ended = over(want, s); ended {
 					_ = ch.home.Stop(ctx) // one that does not stop does no harm
 				}
 			case errors.Is(err, engines.ErrTaking): // it says how it is meanwhile
 				if !reflect.DeepEqual(s, last) {
 					last = s
-					ch.c.said(want.Section.Engine, want.Section.Owner, s)
+					ch.c.said(want.Section.Engine, want.Section.Owner, ch.withVersion(s))
 				}
 			case errors.Is(err, errAbsent):
 				ended, err := ch.start()
@@ -197,7 +214,7 @@ func (ch *child) look(ctx context.Context) {
 			default:
 				ch.fail(want, err)
 			}
-		} else if gone(want) {
+		} else if gone(want) != "" {
 			_ = ch.home.Remove() // one that is still busy is tried again
 		}
 		select {

@@ -40,7 +40,7 @@ func TestDiscardLeavesNoHome(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- engines.Run(context.Background(), home, func(context.Context, engines.Home) (engines.Engine, error) { return swept{}, nil })
+		ended <- engines.Run(context.Background(), home, "", func(context.Context, engines.Home) (engines.Engine, error) { return swept{}, nil })
 	}()
 	discarded := func(what string) {
 		t.Helper()
@@ -96,7 +96,7 @@ func TestRenewedCertificateIsPassedOn(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended, sets := make(chan error, 1), make(counted, 64)
 	go func() {
-		ended <- engines.Run(ctx, home, func(context.Context, engines.Home) (engines.Engine, error) { return sets, nil })
+		ended <- engines.Run(ctx, home, "", func(context.Context, engines.Home) (engines.Engine, error) { return sets, nil })
 	}()
 	<-sets // at its start
 	c.set(section, true, nil)

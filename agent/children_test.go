@@ -32,7 +32,7 @@ func TestAStateIsToldAfterEachPush(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- engines.Run(ctx, home, func(context.Context, engines.Home) (engines.Engine, error) { return still{}, nil })
+		ended <- engines.Run(ctx, home, "", func(context.Context, engines.Home) (engines.Engine, error) { return still{}, nil })
 	}()
 	for push := range 3 {
 		section.Generation++

@@ -46,6 +46,9 @@ type Config struct {
 // The files of a home.
 func (h Home) file(name string) string { return filepath.Join(string(h), name) }
 
+// Name is the home's among those of its agent, for people.
+func (h Home) Name() string { return filepath.Base(string(h)) }
+
 // Socket is where the engine listens for control.
 func (h Home) Socket() string { return h.file("engine.sock") }
 

@@ -66,6 +66,17 @@ func (m *Marks) Set(pairs ...string) error {
 	return nil
 }
 
+// Clear forgets everything that was carried out.
+func (m *Marks) Clear() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := errors.Join(os.RemoveAll(m.path), syncDir(filepath.Dir(m.path))); err != nil {
+		return fmt.Errorf("engine home: %w", err)
+	}
+	m.done = map[string]string{}
+	return nil
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

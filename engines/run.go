@@ -36,8 +36,8 @@ const (
 // FailedAfter is how long a config may fail to be taken up before an engine calls that a failure.
 const FailedAfter = 30 * time.Second
 
-// Run runs one engine in its home until ctx ends or it is told to stop.
-func Run(ctx context.Context, h Home, make Maker) (err error) {
+// Run runs one engine in its home until ctx ends or it is told to stop. Version is the program's.
+func Run(ctx context.Context, h Home, version string, make Maker) (err error) {
 	unlock, err := h.Lock()
 	if err != nil {
 		return err
@@ -61,6 +61,7 @@ func Run(ctx context.Context, h Home, make Maker) (err error) {
 		return errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 	}
 	r := newRunner(ctx, h, e, cancel)
+	r.version = version
 	var work sync.WaitGroup
 	work.Go(r.keep)
 	work.Go(func() { h.keepLogShort(ctx) })
@@ -72,11 +73,12 @@ func Run(ctx context.Context, h Home, make Maker) (err error) {
 
 // runner takes up configs, one after the other, and answers control requests.
 type runner struct {
-	home   Home
-	engine Engine
-	ctx    context.Context
-	stop   func()
-	kick   chan struct{}
+	home    Home
+	engine  Engine
+	version string
+	ctx     context.Context
+	stop    func()
+	kick    chan struct{}
 
 	mu     sync.Mutex
 	asked  uint64        // configs that somebody wants taken up
@@ -155,6 +157,7 @@ func (r *runner) handle(q request) reply {
 	switch q.Op {
 	case opState:
 		s := r.engine.State()
+		s.Version = r.version
 		return reply{State: &s}
 	case opSet:
 		done, err := r.set()

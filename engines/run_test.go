@@ -60,7 +60,7 @@ func runRough(t *testing.T, r *rough) Home {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, h, func(context.Context, Home) (Engine, error) { return r, nil }) }()
+	go func() { ended <- Run(ctx, h, "", func(context.Context, Home) (Engine, error) { return r, nil }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -57,5 +57,5 @@ func runEngine(ctx context.Context, home engines.Home) error {
 	if maker == nil {
 		return fmt.Errorf("%s: engine %q: this program has none of that name that runs by itself", home, cfg.Section.Engine)
 	}
-	return engines.Run(ctx, home, maker)
+	return engines.Run(ctx, home, version, maker)
 }

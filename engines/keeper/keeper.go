@@ -71,7 +71,7 @@ func (e *engine) keep() {
 		e.mu.Lock()
 		c := e.cfg
 		e.mu.Unlock()
-		if c.Section.Keeper == nil {
+		if c.Section.Keeper == nil || c.Section.Keeper.Retired {
 			continue
 		}
 		err := keepVault(e.ctx, c, time.Now())
@@ -123,12 +123,22 @@ func keepStream(ctx context.Context, v *vault.Vault, s api.KeptStream, now time.
 
 // keepPoints says which points stay: what a failover or a drill stands on does, and else the retention decides; after a commit
 // nothing but the point that was recovered to.
+//
+// Points grow old by newer ones, not by the clock here: of a machine whose site is gone, or whose link is down, no point expires until there
+// is a new one, and a clock that is set wrong for a minute costs none. The newest, by its place in the stream, stays even if the source's clock
+// was set back behind an older one's.
 func keepPoints(points []vault.PointInfo, s api.KeptStream, now time.Time) []bool {
+	if n := len(points); n > 0 && points[n-1].At.Before(now) {
+		now = points[n-1].At
+	}
 	list := make([]retain.Point, len(points))
 	for i, p := range points {
 		list[i] = retain.Point{At: p.At, App: p.Consistency == "app", Pinned: slices.Contains(s.Pins, p.Seq)}
 	}
 	keep := retain.Keep(list, retain.Policy{Retention: s.Retention.D()}, now)
+	if n := len(keep); n > 0 {
+		keep[n-1] = true
+	}
 	// One that is not there must not cost all the others.
 	if s.Only != 0 && slices.ContainsFunc(points, func(p vault.PointInfo) bool { return p.Seq == s.Only }) {
 		for i, p := range points {
@@ -143,6 +153,10 @@ func (e *engine) State() api.EngineState {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := api.EngineState{Phase: "keeping", Since: e.since}
+	if k := e.cfg.Section.Keeper; k != nil && k.Retired {
+		s.Phase = "retired"
+		return s
+	}
 	if e.failed != nil {
 		s.Conditions = append(s.Conditions, api.Condition{Code: "VaultNotKept", Severity: api.Warning, Message: e.failed.Error(),
 			Impacts: "old recovery points stay, reading gets slower"})

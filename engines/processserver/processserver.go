@@ -71,6 +71,9 @@ func (e *engine) take(was, c engines.Config) error {
 	if p == nil {
 		return errors.New("the section has no processServer payload")
 	}
+	if p.Retired { // what is spooled is still dirty at its sources
+		return e.stop()
+	}
 	all, err := windows(p.Bandwidth)
 	if err != nil {
 		return err
@@ -239,10 +242,12 @@ func (e *engine) openVault(ctx context.Context, c engines.Config, a api.VaultAcc
 // State implements engines.Engine.
 func (e *engine) State() api.EngineState {
 	e.mu.Lock()
-	ps, l, failed, failing := e.ps, e.listen, e.failed, e.failing
+	ps, l, failed, failing, p := e.ps, e.listen, e.failed, e.failing, e.cfg.Section.ProcessServer
 	e.mu.Unlock()
 	s := api.EngineState{Phase: "serving", Since: e.since}
 	switch {
+	case p != nil && p.Retired && ps == nil && failed == nil:
+		s.Phase = "retired"
 	case ps != nil:
 		st := ps.Status()
 		s.Conditions = st.Conditions

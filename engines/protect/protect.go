@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -24,10 +25,11 @@ type engine struct {
 	// Set's alone.
 	mode  string
 	files []*nbd.File
+	locks engines.DiskLocks
 
 	mu      sync.Mutex // held for moments
 	machine *live.Machine
-	off     bool
+	off     string    // the phase of one whose disks are let go of
 	failed  error     // why the config could not be taken up
 	failing time.Time // since when
 	since   time.Time
@@ -64,10 +66,23 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 	if p == nil {
 		return errors.New("the section has no protect payload")
 	}
-	if p.Mode == "off" {
-		return e.rest(ctx, p)
+	switch p.Mode {
+	case "off":
+		return e.rest(ctx, p, "off")
+	case "discard":
+		if err := e.rest(ctx, p, ""); err != nil {
+			return err
+		}
+		if err := e.forget(); err != nil {
+			return err
+		}
+		e.setOff("discarded")
+		return nil
 	}
 	s := spec(c)
+	if err := e.belongs(c.Confirmed, s); err != nil {
+		return err
+	}
 	if e.machine != nil && (e.mode == "readonly" && p.Mode == "writable" || !e.machine.Fits(s)) {
 		if err := e.machine.MayReopen(c.Confirmed, s.Access); err != nil {
 			return err
@@ -76,7 +91,7 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 			return err
 		}
 	}
-	e.setOff(false)
+	e.setOff("")
 	if e.machine == nil {
 		if err := e.open(ctx, p, s); err != nil {
 			return errors.Join(err, e.close())
@@ -96,7 +111,7 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 }
 
 // rest lets go of the disks. The virtual machine goes down first, so that it sees no error; it may run although this process did not start it.
-func (e *engine) rest(ctx context.Context, p *api.ProtectConfig) (err error) {
+func (e *engine) rest(ctx context.Context, p *api.ProtectConfig, phase string) (err error) {
 	switch {
 	case e.machine != nil:
 		err = e.machine.StopVM(ctx, p.StopTimeout.D())
@@ -107,15 +122,45 @@ func (e *engine) rest(ctx context.Context, p *api.ProtectConfig) (err error) {
 		return err
 	}
 	if err = e.close(); err == nil {
-		e.setOff(true)
+		e.setOff(phase)
 	}
 	return err
 }
 
-func (e *engine) setOff(yes bool) {
+func (e *engine) setOff(phase string) {
 	e.mu.Lock()
-	e.off = yes
+	e.off = phase
 	e.mu.Unlock()
+}
+
+// markMachine is the UID of the machine that all in the home is about.
+const markMachine = "machine"
+
+// belongs makes room for a machine where another of its name was protected before: nothing of that one is this one's, but the disks.
+func (e *engine) belongs(confirmed bool, s live.Spec) error {
+	was := e.marks.Get(markMachine)
+	if was == s.UID {
+		return nil
+	}
+	if e.machine != nil {
+		if err := e.machine.MayReopen(confirmed, s.Access); err != nil {
+			return err
+		}
+	}
+	if was != "" {
+		if err := errors.Join(e.close(), e.forget()); err != nil {
+			return err
+		}
+	}
+	return e.marks.Set(markMachine, s.UID)
+}
+
+// forget removes what is known of a machine whose disks are let go of. The disks stay.
+func (e *engine) forget() error {
+	if err := errors.Join(os.RemoveAll(e.home.Data()), os.MkdirAll(e.home.Data(), 0o700)); err != nil {
+		return err
+	}
+	return e.marks.Clear()
 }
 
 // spec is how the machine is to live.
@@ -136,6 +181,9 @@ func spec(c engines.Config) live.Spec {
 
 func (e *engine) open(ctx context.Context, p *api.ProtectConfig, s live.Spec) (err error) {
 	var lowers []nbd.Backend
+	if e.locks, err = engines.LockDisks(p.Disks); err != nil {
+		return err
+	}
 	for _, d := range p.Disks {
 		f, err := nbd.OpenFile(d.Path, nbd.FileOptions{ReadOnly: p.Mode == "readonly"})
 		if err != nil {
@@ -165,6 +213,8 @@ func (e *engine) close() (err error) {
 		err = errors.Join(err, f.Close())
 	}
 	e.files = nil
+	e.locks.Close()
+	e.locks = nil
 	return err
 }
 
@@ -177,8 +227,8 @@ func (e *engine) State() api.EngineState {
 	switch {
 	case m != nil:
 		m.Describe(&s)
-	case off:
-		s.Phase = "off"
+	case off != "":
+		s.Phase = off
 	case failed != nil && time.Since(failing) > engines.FailedAfter:
 		s.Phase = "failed"
 	}

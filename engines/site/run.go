@@ -106,8 +106,25 @@ func (e *engine) finish(ctx context.Context, c engines.Config, was api.SiteConfi
 	return nil
 }
 
-// discard takes a run's files away. Disks used in place are the old primary's: they stay, and so does what is known of them.
+// discard takes a run's files away. Disks used in place are the old primary's: they stay, whole, and only then it is forgotten what was
+// known of them. Whoever says so goes by what lies here.
 func (e *engine) discard(disks []api.MachineDisk, inPlace bool) error {
+	if inPlace {
+		was, ok, err := e.lying()
+		switch {
+		case err != nil:
+			return err
+		case ok && was.InPlace:
+			e.mu.Lock()
+			c := e.cfg
+			e.mu.Unlock()
+			if err := e.finish(e.ctx, c, was); err != nil {
+				return fmt.Errorf("make the disks of run %s whole: %w", was.Instance, err)
+			}
+		case ok:
+			disks, inPlace = was.Disks, false
+		}
+	}
 	if !inPlace {
 		if err := e.marks.Set(hydrated, ""); err != nil { // before the files go: what comes next starts from its own point
 			return err
@@ -125,8 +142,5 @@ func (e *engine) discard(disks []api.MachineDisk, inPlace bool) error {
 	if err := errors.Join(os.RemoveAll(e.home.Data()), os.MkdirAll(e.home.Data(), 0o700)); err != nil {
 		return err
 	}
-	if inPlace {
-		return nil
-	}
-	return e.marks.Set(markRun, "")
+	return e.marks.Set(markRun, "", hydrated, "")
 }

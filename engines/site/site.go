@@ -40,6 +40,7 @@ type engine struct {
 	mu      sync.Mutex // held for moments; what follows is changed by Set alone
 	cfg     engines.Config
 	vault   *engines.OpenedVault
+	locks   engines.DiskLocks // of disks in place
 	view    *vault.View
 	volumes []*volume.Volume
 	machine *live.Machine
@@ -186,6 +187,11 @@ func (e *engine) path(d api.MachineDisk) string {
 // open opens the point and the volumes over it, and takes up the machine.
 func (e *engine) open(ctx context.Context, c engines.Config) (err error) {
 	p := c.Section.Site
+	if p.InPlace {
+		if e.locks, err = engines.LockDisks(p.Disks); err != nil {
+			return err
+		}
+	}
 	if err := e.replace(ctx, c); err != nil {
 		return err
 	}
@@ -352,6 +358,8 @@ func (e *engine) close() (err error) {
 	if v != nil {
 		err = errors.Join(err, v.Close())
 	}
+	e.locks.Close()
+	e.locks = nil
 	return err
 }
 
