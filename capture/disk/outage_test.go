@@ -215,6 +215,12 @@ func TestAnotherPastOutlivesAPowerCut(t *testing.T) {
 			write(t, m, i*4096, byte(i)+1)
 		}
 		far.finish(t, m)
+		eventually(t, "a bitmap that marks nothing", func() bool {
+			kick(m.janitor)
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return len(m.gens) == 1 && m.current().count() == 0
+		})
 		empty := newRemote([]int64{1 << 20})
 		if m.Rewind(1) {
 			t.Fatal("the far side has nothing, and there is no gap")
@@ -270,5 +276,79 @@ func TestInterruptedMaking(t *testing.T) {
 			far.check(t, left)
 			again.Close()
 		}
+	}
+}
+
+// manyLossy is a machine in a gap with as many bitmaps as make two of them one. Each marks a block in an extent of its own, which is cold by now.
+func manyLossy(t *testing.T) (*Machine, *world) {
+	t.Helper()
+	m, w, _ := opened(t, func(c *Config) { c.RotateEvery = time.Hour })
+	m.SetShipping(false)
+	for i := range int64(maxGenerations - 1) {
+		write(t, m, i*16<<10, byte(i)+1)
+		m.rotating.Lock()
+		fresh, err := m.freshBitmap(false, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.mu.Lock()
+		m.rotate(fresh)
+		m.mu.Unlock()
+		m.rotating.Unlock()
+	}
+	for i := int64(16); i < 64; i++ {
+		write(t, m, i*16<<10, byte(i)+1)
+	}
+	return m, w
+}
+
+func TestAPowerCutAfterTwoBitmapsBecameOne(t *testing.T) {
+	for seed := range uint64(20) {
+		m, w := manyLossy(t)
+		for _, e := range m.activity.list() {
+			if e.off(m.activity.size) < 16*16<<10 {
+				t.Fatal("what the old bitmaps mark is hot still: nothing is shown")
+			}
+		}
+		m.reading.Lock()
+		fewer := m.fold()
+		m.reading.Unlock()
+		if !fewer {
+			t.Fatalf("%d bitmaps stay", len(m.gens))
+		}
+		after := w.crash(rand.New(rand.NewPCG(seed, 0)), true, func() {})
+		again := mustOpen(t, testConfig(after, "another boot"))
+		newRemote([]int64{1 << 20}).covered(t, after, again)
+		again.Close()
+		m.Close()
+	}
+}
+
+// TestABlockWrittenSinceItWasRead: a block was read again, and changed after. That the reading is stored does not make it clean, also not where
+// one bitmap marks both.
+func TestABlockWrittenSinceItWasRead(t *testing.T) {
+	m, _ := manyLossy(t)
+	m.mu.Lock()
+	older, newer := m.gens[0], m.gens[1]
+	older.lossy, newer.lossy = true, true
+	older.disks[0].set(200, 2)
+	older.markDone(0, 200, 2)
+	newer.disks[0].set(200, 1)
+	m.clearWhenStored(clearing{seq: m.stored + 1, first: 200, n: 2, begin: older.closed + 1})
+	m.mu.Unlock()
+	m.reading.Lock()
+	fewer := m.fold()
+	m.reading.Unlock()
+	if !fewer {
+		t.Fatal("they stay two")
+	}
+	m.Stored(m.stored + 1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w := older.dirtyWord(0, 200/64); w>>(200%64)&3 != 1 {
+		t.Errorf("of two blocks that were read, of which the first was written since, are to be read again: %b", w>>(200%64)&3)
+	}
+	if !older.disks[0].has(200) {
+		t.Error("a block is clean that was written after it was read")
 	}
 }
