@@ -6,6 +6,7 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/lead"
+	"github.com/understudy-ha/understudy/mutant"
 	"github.com/understudy-ha/understudy/recovery"
 	"github.com/understudy-ha/understudy/store"
 )
@@ -199,6 +200,12 @@ func (m *machine) renews(c *Core, a *agent) []string {
 		}
 	}
 	holds(node, engine, recovery.Owner(m.ref), am.Epoch)
+	if b := am.Before; b != nil && mutant.On(mutant.RenewsOld) {
+		for _, n := range []string{m.spec.Spec.Source.Node, m.spec.Spec.Recovery.Node} {
+			holds(n, api.EngineProtect, recovery.Owner(m.ref), b.Epoch)
+			holds(n, api.EngineSite, recovery.Owner(m.ref), b.Epoch)
+		}
+	}
 	if d := am.Drill; d != nil && d.Cleanup == nil {
 		holds(m.spec.Spec.Recovery.Node, api.EngineSite, recovery.DrillOwner(m.ref), d.Generation)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/mutant"
 )
 
 // next gives what an allowed operation intends. What v holds is not changed.
@@ -64,6 +65,9 @@ func (v View) reEnable(m *api.MachineAssignment) {
 	b := m.Before
 	if b != nil && b.Run != nil && b.Run.Point != nil && b.Location == api.Recovery && b.Run.Vault == v.vault(m.Location).Metadata.Name {
 		m.ShipBase, m.BaseStream, m.BaseSeq = "stream", b.Run.Point.Stream, b.Run.Point.Seq
+		if mutant.On(mutant.WrongBase) {
+			m.BaseSeq = m.Run.Point.Seq
+		}
 	}
 }
 
@@ -101,6 +105,9 @@ func (v View) move(m *api.MachineAssignment, o *api.Operation) {
 	before := left(*m)
 	m.Before = before
 	m.Location, m.Stage, m.Epoch = other(before.Location), api.StagePending, v.Generation
+	if mutant.On(mutant.EpochKept) {
+		m.Epoch = before.Epoch
+	}
 	m.Run = &api.MachineRun{Instance: v.instance(), Vault: v.vault(before.Location).Metadata.Name, Stream: before.Stream, Choice: choice(o),
 		InPlace: before.ShipBase == "disk"}
 	v.rename(m)

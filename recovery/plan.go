@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/mutant"
 )
 
 // The steps that Bind looks at.
@@ -127,7 +128,7 @@ func (p *planner) lastPoint(o *api.Operation) string {
 		s.Site.Run = s.Site.Run && !o.ShutdownSource
 	}
 	if shipping {
-		await.Done, await.Stored = id, true
+		await.Done, await.Stored = id, !mutant.On(mutant.PointNotThere)
 	}
 	name, wait := "point", pushWait
 	if o.ShutdownSource {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/understudy-ha/understudy/api"
+	"github.com/understudy-ha/understudy/mutant"
 )
 
 // What process servers and keepers are told follows from all machines at once. It needs no job: the leader keeps their nodes
@@ -72,6 +73,7 @@ func (v View) keep(m *api.MachineAssignment, vault string, keep func(string, api
 		k := keep(a.Run.Stream, v.policy(other(a.Location)).Retention)
 		switch {
 		case a.Run.Point == nil:
+		case a == m && m.Stage == api.StagePending && mutant.On(mutant.Unpinned):
 		case a == m && m.Stage == api.StagePending:
 			k.Pins = append(k.Pins, a.Run.Point.Seq)
 		case k.Stream != m.Stream: // not one that goes on, after a failover that was taken back
@@ -83,7 +85,7 @@ func (v View) keep(m *api.MachineAssignment, vault string, keep func(string, api
 			keep(a.BaseStream, v.policy(a.Location).Retention).Only = a.BaseSeq
 		}
 	}
-	if d := m.Drill; d != nil && d.Vault == vault && d.Point != nil {
+	if d := m.Drill; d != nil && d.Vault == vault && d.Point != nil && !mutant.On(mutant.Unpinned) {
 		k := keep(d.Stream, v.policy(m.Location).Retention)
 		k.Pins = append(k.Pins, d.Point.Seq)
 	}

@@ -80,7 +80,15 @@ func (c *checker) issued(h *host, e controller.Effect) {
 	case controller.Execute:
 		c.execute(e)
 	case controller.Push:
+		if c.w.estate != nil {
+			c.w.estate.pushed(h, e)
+			return
+		}
 		c.push(e)
+	case controller.Echo:
+		if c.w.estate != nil {
+			c.w.estate.echoed(h, e)
+		}
 	}
 }
 
@@ -105,6 +113,9 @@ func (c *checker) execute(e controller.Execute) {
 		c.w.violate(3, fmt.Sprintf("job %s runs step %s, whose intent is not stored", name, e.Step.ID))
 	case s.State == api.StepDone && s.Kind == api.StepHook:
 		c.w.violate(3, fmt.Sprintf("job %s runs %s again, which is stored as done", name, e.Step.ID))
+	}
+	if c.w.estate != nil {
+		return
 	}
 	g := c.w.group(j.Spec.Subject)
 	to := c.active[generation{g.ref, e.Token.Generation}]
@@ -194,6 +205,10 @@ func (c *checker) committed(by asked, ops []store.Op) {
 
 // assigned: never onto a member that is not known healthy, and never away from one that is not known dead, but by request.
 func (c *checker) assigned(by asked, ref api.Ref, a *api.Assignment) {
+	if c.w.estate != nil {
+		c.w.estate.assigned(c.w.estate.at(ref), a)
+		return
+	}
 	c.w.note("store", "assigned", ref.Name, a.Active, fmt.Sprint(a.Generation), a.Job, a.Reason)
 	last := c.active[generation{ref, a.Generation - 1}]
 	if was, ok := c.active[generation{ref, a.Generation}]; ok && was != a.Active {
@@ -271,6 +286,9 @@ func (c *checker) stored(j *api.Job) {
 	case j.Status.Phase.Ended() && running:
 		c.running = slices.Delete(c.running, at, at+1)
 		c.endedJobs++
+		if c.w.estate != nil {
+			c.w.estate.ended(c.w.estate.at(j.Spec.Subject), j)
+		}
 		c.w.retain(name)
 	case !j.Status.Phase.Ended() && !running:
 		c.running = slices.Insert(c.running, at, name)
@@ -290,6 +308,9 @@ func (c *checker) effectDone(jobName, step string) { c.succeeded[jobName+" "+ste
 
 // happened tells whether the effect of a step has been there.
 func (c *checker) happened(j *api.Job, s *api.Step) bool {
+	if c.w.estate != nil {
+		return c.w.estate.happened(j, s)
+	}
 	switch s.Kind {
 	case api.StepNode:
 		for _, sec := range s.Node.Sections {

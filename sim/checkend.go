@@ -85,6 +85,9 @@ func bound(w *world) time.Duration {
 		t := w.detection(g) + s.Failover.Damping.Hold.D() + 2*w.skew.wall + s.Failback.Hold.D() + 3*(longest(g)+30*time.Second)
 		slowest = max(slowest, t)
 	}
+	if w.estate != nil {
+		slowest = estateSettles
+	}
 	return time.Duration(float64(d+slowest) / (1 - w.skew.rate))
 }
 
@@ -101,12 +104,18 @@ func longest(g *group) time.Duration {
 // job ended.
 func (c *checker) unsettled() (wrong string, invariant int) {
 	for _, name := range c.running {
+		if e := c.w.estate; e != nil && e.pointless(c.w.assignment(c.jobs[name].Spec.Subject)) {
+			continue
+		}
 		return fmt.Sprintf("job %s, made at %v, has not ended: %s", name, c.since[name], states(c.jobs[name])), 3
 	}
 	for _, g := range c.w.groups {
 		if wrong := c.unsettledGroup(g); wrong != "" {
 			return wrong, 2
 		}
+	}
+	if c.w.estate != nil {
+		return c.w.estate.unsettled()
 	}
 	return "", 0
 }

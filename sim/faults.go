@@ -22,27 +22,43 @@ const (
 	FailingCloud
 	LostMessages
 	LateMessages
-	faultKinds
+	faultKinds // of a world of appliances; one of machines has more
 )
 
-var faultNames = [faultKinds]string{"crash", "pause", "partition", "skewed-clock", "stopped-clock", "slow-cloud", "failing-cloud", "lost-messages", "late-messages"}
+// The faults that a world of machines has besides. There, the clouds are vaults.
+const (
+	StoreTrouble Fault = faultKinds + iota
+	EngineDies
+	SourceDies
+	ServerDies
+	estateFaults
+)
+
+var faultNames = [estateFaults]string{"crash", "pause", "partition", "skewed-clock", "stopped-clock", "slow-cloud", "failing-cloud", "lost-messages", "late-messages",
+	"store-trouble", "engine-dies", "source-dies", "server-dies"}
 
 func (f Fault) String() string { return faultNames[f] }
 
-// Faults lists them.
-func Faults() []Fault {
+// Faults lists those of a kind of world.
+func Faults(kind World) []Fault {
+	n := faultKinds
+	if kind == Machines {
+		n = estateFaults
+	}
 	var out []Fault
-	for f := range faultKinds {
+	for f := range n {
 		out = append(out, f)
 	}
 	return out
 }
 
 // Coverage counts the faults injected at each boundary: [fault][boundary].
-type Coverage [faultKinds][4]int
+type Coverage [][4]int
+
+func newCoverage(kind World) Coverage { return make(Coverage, len(Faults(kind))) }
 
 // Add adds another's counts.
-func (c *Coverage) Add(o Coverage) {
+func (c Coverage) Add(o Coverage) {
 	for f := range c {
 		for b := range c[f] {
 			c[f][b] += o[f][b]
@@ -51,7 +67,7 @@ func (c *Coverage) Add(o Coverage) {
 }
 
 // Least gives the smallest count.
-func (c *Coverage) Least() int {
+func (c Coverage) Least() int {
 	least := c[0][0]
 	for f := range c {
 		for _, n := range c[f] {
@@ -86,11 +102,16 @@ type faults struct {
 	ended    bool
 }
 
-func newFaults(w *world) *faults { return &faults{w: w} }
+func newFaults(w *world, kind World) *faults { return &faults{w: w, coverage: newCoverage(kind)} }
 
 // begin starts the random faults, the operator, and the failures of active members that every seed has.
 func (f *faults) begin() {
 	w := f.w
+	if w.estate != nil {
+		w.after(40*time.Second, f.randomEstate)
+		w.after(20*time.Second, w.estate.operate)
+		return
+	}
 	w.after(20*time.Second, f.random)
 	w.after(30*time.Second, w.operate)
 	w.after(w.between(90*time.Second, 4*time.Minute), f.force)
@@ -111,6 +132,11 @@ func (f *faults) end() bool {
 	w := f.w
 	if w.check.failovers < 3 && w.calm < 2*faultsLast {
 		w.calm += 3 * time.Minute
+		if w.estate != nil {
+			w.after(10*time.Second, f.randomEstate)
+			w.after(time.Second, w.estate.operate)
+			return false
+		}
 		w.after(time.Second, f.force)
 		w.after(10*time.Second, f.random)
 		return false
@@ -138,7 +164,7 @@ func (f *faults) boundary(h *host, b controller.Boundary) {
 	if w.now >= w.calm || w.now < f.next || !w.chance(0.25) {
 		return
 	}
-	kind := Fault(w.rng.IntN(int(faultKinds)))
+	kind := Fault(w.rng.IntN(len(f.coverage)))
 	for i, where := range controller.Boundaries() {
 		if where == b.Where {
 			f.coverage[kind][i]++
@@ -157,6 +183,10 @@ func (f *faults) inject(kind Fault, h *host) {
 	case Pause:
 		f.stop(h.m, paused, f.lasts(500*time.Millisecond, 3*w.timing.TTL))
 	case Partition:
+		if w.estate != nil {
+			f.partitionEstate(h)
+			return
+		}
 		f.partition(h)
 	case SkewedClock:
 		f.clock(h.m)
@@ -179,6 +209,8 @@ func (f *faults) inject(kind Fault, h *host) {
 			p.slow += lateBy / 2
 			return func() { p.slow -= lateBy / 2 }
 		})
+	default:
+		f.injectEstate(kind)
 	}
 }
 

@@ -290,6 +290,10 @@ func (f *faults) stranger() {
 
 // settle lets every machine run again, and leaves some appliances dead for good.
 func (w *world) settle() {
+	if w.estate != nil {
+		w.estate.settle()
+		return
+	}
 	for _, b := range w.boxes {
 		if b.on && w.chance(0.15) {
 			b.kill()

@@ -138,6 +138,9 @@ func (h *host) do(e controller.Effect) {
 		h.observe(e)
 	case controller.Record:
 		h.w.note(h.m.name, "event", e.Event.Code, e.Event.Message)
+		if h.w.estate != nil {
+			h.w.estate.recorded(e.Event)
+		}
 	case controller.WakeIn:
 		h.wakeIn(e.In)
 	case controller.Lead:
@@ -253,6 +256,8 @@ func (h *host) execute(e controller.Execute) {
 			Permanent: errors.Is(err, cloud.ErrPermanent) || errors.Is(err, cloud.ErrStale)})
 	}
 	switch e.Step.Kind {
+	case api.StepChoose:
+		h.choose(e)
 	case api.StepHook:
 		w.hooks++
 		d := w.between(50*time.Millisecond, 2*time.Second)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/clock"
 	"github.com/understudy-ha/understudy/controller"
 	"github.com/understudy-ha/understudy/steward"
@@ -19,6 +20,8 @@ type node struct {
 	name string // tenant/name
 	at   place
 	box  *box // of an appliance; nil for a router
+	// house is what a node of an estate has besides; nil elsewhere.
+	house *house
 
 	core     *steward.Core
 	lifeID   string
@@ -56,6 +59,9 @@ func (a *node) start() {
 	a.asked, a.pending, a.armed = map[uint64]func(bool){}, nil, 0
 	a.wakeSeq++
 	a.kernel.begin()
+	if a.house != nil {
+		a.house.begin()
+	}
 	a.waking = false
 	a.stepped = a.m.now()
 	if a.disk.state != nil {
@@ -64,6 +70,13 @@ func (a *node) start() {
 	}
 	var effects []steward.Effect
 	a.core, effects = steward.New(steward.Config{Timing: a.w.timing, Life: a.lifeID, Boot: strconv.Itoa(a.kernel.boot)}, a.stepped, a.disk.state, a.disk.grants)
+	if a.house != nil {
+		for _, e := range effects {
+			if e, ok := e.(steward.Apply); ok {
+				a.w.estate.word(a, e)
+			}
+		}
+	}
 	a.perform(effects)
 	a.step(steward.Wake{})
 	for _, h := range a.w.hosts {
@@ -143,6 +156,9 @@ func (a *node) issued(e steward.Effect) {
 		a.seen = e.State
 	case steward.Apply:
 		a.w.check.applies(a, e.Section)
+		if a.house != nil {
+			a.w.estate.word(a, e)
+		}
 	}
 }
 
@@ -159,7 +175,13 @@ func (a *node) do(e steward.Effect) {
 	case steward.StoreGrants:
 		a.disk.grants = e.Grants
 	case steward.Apply:
-		err := a.apply(e.Section, a.remaining(e.Valid))
+		err := error(nil)
+		if a.house != nil {
+			a.house.set(e.Section, e.Confirmed)
+			a.w.check.applied(a, e.Section)
+		} else {
+			err = a.apply(e.Section, a.remaining(e.Valid))
+		}
 		a.w.note(a.m.name, "applies", e.Section.Engine, e.Section.Owner, strconv.FormatInt(e.Section.Generation, 10), errText(err))
 		a.pending = append(a.pending, steward.Applied{N: e.N, Engine: e.Section.Engine, Owner: e.Section.Owner, Err: err})
 	case steward.Renew:
@@ -204,6 +226,11 @@ func (a *node) do(e steward.Effect) {
 	default:
 		a.w.violate(0, fmt.Sprintf("agent effect %T is not known to the simulator", e))
 	}
+}
+
+// said passes on what an engine's process says of itself.
+func (a *node) said(s api.Section, st api.EngineState) {
+	a.step(steward.Said{Engine: s.Engine, Owner: s.Owner, State: st})
 }
 
 // remaining is what is left of a time that counted from the step, however late its effects are carried out.

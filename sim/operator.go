@@ -94,8 +94,8 @@ func (w *world) retain(ended string) {
 	}
 	name := w.oldJobs[0]
 	w.oldJobs = w.oldJobs[1:]
-	for _, g := range w.groups {
-		if a := w.assignment(g.ref); a != nil && a.Job == name {
+	for _, ref := range w.subjects() {
+		if a := w.assignment(ref); a != nil && a.Job == name {
 			w.oldJobs = append(w.oldJobs, name)
 			return
 		}

@@ -10,7 +10,7 @@ import (
 
 // TestOrdinaryBuildHasNoDefects: a hunt in it must say so and not report that nothing was found.
 func TestOrdinaryBuildHasNoDefects(t *testing.T) {
-	if _, err := Hunt(mutant.MarginZero, 1, 1, 1); err == nil {
+	if _, err := Hunt(Appliances, mutant.MarginZero, 1, 1, 1); err == nil {
 		t.Error("want an error that names the tag")
 	}
 }

@@ -26,9 +26,18 @@ type Result struct {
 	Failure *Failure `json:"failure,omitempty"`
 }
 
+// World is a kind of world.
+type World string
+
+// The worlds.
+const (
+	Appliances World = "appliances" // groups of appliances, their addresses and routes
+	Machines   World = "machines"   // machines that are protected from one site to another
+)
+
 // Run plays one seed. The trace goes to out as well, unless that is nil. Runs share nothing.
-func Run(seed uint64, out io.Writer) Result {
-	w := newWorld(seed, out)
+func Run(kind World, seed uint64, out io.Writer) Result {
+	w := newWorld(kind, seed, out)
 	w.run()
 	return Result{Seed: seed, Hash: w.trace.hash(), Lines: w.trace.lines, Virtual: w.now, Failovers: w.check.failovers,
 		Moves: w.check.moves, Jobs: w.check.endedJobs, Coverage: w.faults.coverage, Failure: w.failure}

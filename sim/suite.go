@@ -28,10 +28,10 @@ type Report struct {
 const maxFailed = 100
 
 // RunMany plays seeds from start on, in so many goroutines; each seed is a world of its own.
-func RunMany(start uint64, seeds, workers int, progress func(done int)) Report {
+func RunMany(kind World, start uint64, seeds, workers int, progress func(done int)) Report {
 	began := time.Now()
-	r := Report{Start: start, Seeds: seeds}
-	play(start, seeds, workers, func(res Result) bool {
+	r := Report{Start: start, Seeds: seeds, Coverage: newCoverage(kind)}
+	play(kind, start, seeds, workers, func(res Result) bool {
 		r.Virtual += res.Virtual
 		r.Failovers += res.Failovers
 		r.Moves += res.Moves
@@ -53,7 +53,7 @@ func RunMany(start uint64, seeds, workers int, progress func(done int)) Report {
 }
 
 // play hands results over in the order of their seeds, until each says that it is enough.
-func play(start uint64, seeds, workers int, each func(Result) bool) {
+func play(kind World, start uint64, seeds, workers int, each func(Result) bool) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	next, stop := 0, false
@@ -84,7 +84,7 @@ func play(start uint64, seeds, workers int, each func(Result) bool) {
 	for range max(workers, 1) {
 		wg.Go(func() {
 			for i, ok := take(); ok; i, ok = take() {
-				give(i, Run(start+uint64(i), nil))
+				give(i, Run(kind, start+uint64(i), nil))
 			}
 		})
 	}
@@ -103,22 +103,22 @@ type Hunted struct {
 }
 
 // RunPlanted is Run with a defect planted. The build must have tag mutants.
-func RunPlanted(n mutant.Name, seed uint64, out io.Writer) (Result, error) {
+func RunPlanted(kind World, n mutant.Name, seed uint64, out io.Writer) (Result, error) {
 	if !plant(n) {
 		return Result{}, fmt.Errorf("plant %s: this build has no defects; build with -tags mutants", n)
 	}
 	defer plant("")
-	return Run(seed, out), nil
+	return Run(kind, seed, out), nil
 }
 
 // Hunt plants a defect for the whole process and plays seeds until one finds it. The build must have tag mutants.
-func Hunt(n mutant.Name, start uint64, seeds, workers int) (Hunted, error) {
+func Hunt(kind World, n mutant.Name, start uint64, seeds, workers int) (Hunted, error) {
 	if !plant(n) {
 		return Hunted{}, fmt.Errorf("plant %s: this build has no defects; build with -tags mutants", n)
 	}
 	defer plant("")
 	h := Hunted{Mutant: n}
-	play(start, seeds, workers, func(r Result) bool {
+	play(kind, start, seeds, workers, func(r Result) bool {
 		h.Tried++
 		if r.Failure == nil {
 			return true

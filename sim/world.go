@@ -34,6 +34,7 @@ type world struct {
 	nodes     []*node
 	boxes     []*box
 	groups    []*group
+	estate    *estate // nil in a world of appliances
 
 	sessions  []*session
 	sessionID uint64
@@ -66,7 +67,7 @@ const clusterID = "1-sim"
 // faultsLast is how long faults happen, at least.
 const faultsLast = 30 * time.Minute
 
-func newWorld(seed uint64, out io.Writer) *world {
+func newWorld(kind World, seed uint64, out io.Writer) *world {
 	w := &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x756e6465727374)), trace: newTrace(out), calm: faultsLast}
 	// Long leases cost few events; some seeds have the product's default.
 	ttl, late := time.Duration(12+3*w.rng.IntN(3))*time.Second, time.Second+kernelLate
@@ -83,12 +84,16 @@ func newWorld(seed uint64, out io.Writer) *world {
 	w.store = &storeModel{w: w, at: w.net.add("store"), entries: map[string]store.Entry{}}
 	w.cloud = &cloudModel{w: w, at: w.net.add("cloud"), resources: map[string]*resource{}, ifMatch: w.chance(0.5)}
 	w.check = newChecker(w)
-	w.faults = newFaults(w)
+	w.faults = newFaults(w, kind)
 	for i := range 3 {
 		name := fmt.Sprintf("c%d", i)
 		w.hosts = append(w.hosts, &host{w: w, m: newMachine(w, name), index: i, at: w.net.add(name), told: make([]time.Duration, 3)})
 	}
-	w.populate()
+	if kind == Machines {
+		w.populateEstate()
+	} else {
+		w.populate()
+	}
 	w.note("world", "seed", fmt.Sprint(seed), "ttl", ttl.String(), "margin", w.timing.Margin.String(), "groups", fmt.Sprint(len(w.groups)))
 	return w
 }
@@ -112,6 +117,9 @@ func (w *world) run() {
 		e := w.queue.pop()
 		w.now = e.at
 		e.run()
+		if w.estate != nil {
+			w.estate.assert()
+		}
 	}
 }
 
@@ -159,6 +167,19 @@ func (w *world) leader() *host {
 func (w *world) coreConfig(h *host) controller.Config {
 	return controller.Config{Self: h.m.name, Controllers: []string{"c0", "c1", "c2"}, Timing: w.timing, ClusterID: clusterID,
 		Planners: w.planners(), Version: "sim"}
+}
+
+// subjects lists what fails over.
+func (w *world) subjects() (refs []api.Ref) {
+	for _, g := range w.groups {
+		refs = append(refs, g.ref)
+	}
+	if w.estate != nil {
+		for _, g := range w.estate.guests {
+			refs = append(refs, g.ref)
+		}
+	}
+	return refs
 }
 
 // assignment gives a group's assignment as stored.

@@ -19,6 +19,7 @@ import (
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/clock"
 	"github.com/understudy-ha/understudy/lead"
+	"github.com/understudy-ha/understudy/mutant"
 )
 
 // retryEvery is how often a section is tried again that an engine refused.
@@ -119,7 +120,7 @@ func New(cfg Config, now clock.Instant, state *State, grants Grants) (*Core, []E
 
 // resume gives an engine what was kept for it. Addresses need a grant that is still good.
 func (c *Core) resume(key string, k Kept) {
-	s := &section{want: k.Section, token: k.Token, secrets: k.Secrets}
+	s := &section{want: k.Section, token: k.Token, secrets: k.Secrets, confirmed: mutant.On(mutant.WordFromDisk)}
 	c.sections[key] = s
 	if holdsAny(k.Section) && !c.holder.Holds(c.now, k.Section.Owner) {
 		s.err = errGrantOver

@@ -2,6 +2,7 @@
 // shows that it would find known defects.
 //
 //	simulate -seeds 10000         clean runs, with the table of faults and boundaries
+//	simulate -world machines      the same of machines between two sites; the other world is that of appliances
 //	simulate -seed 7 -v           one seed, with its trace
 //	simulate -mutants -seeds 1000 every planted defect, and the seed that finds it
 package main
@@ -27,6 +28,7 @@ type options struct {
 	start, seed          uint64
 	verbose, mutants, js bool
 	only                 string
+	world                sim.World
 }
 
 func main() {
@@ -39,9 +41,11 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "with -mutants: these defects alone, separated by commas; with -seed: plant this one")
 	flag.BoolVar(&o.js, "json", false, "print the report as JSON")
 	flag.IntVar(&o.workers, "j", runtime.NumCPU(), "how many seeds at once")
+	world := flag.String("world", string(sim.Appliances), "what there is in the worlds: appliances or machines")
 	flag.Parse()
-	if flag.NArg() > 0 || o.seeds < 1 || o.workers < 1 {
-		fmt.Fprintln(os.Stderr, "simulate: want -seeds and -j of at least 1, and no arguments")
+	o.world = sim.World(*world)
+	if flag.NArg() > 0 || o.seeds < 1 || o.workers < 1 || o.world != sim.Appliances && o.world != sim.Machines {
+		fmt.Fprintln(os.Stderr, "simulate: want -world appliances or machines, -seeds and -j of at least 1, and no arguments")
 		os.Exit(2)
 	}
 	debug.SetGCPercent(800) // worlds are small and short-lived
@@ -73,9 +77,9 @@ func one(o options, out io.Writer) (bool, error) {
 	}
 	r, err := sim.Result{}, error(nil)
 	if o.only != "" {
-		r, err = sim.RunPlanted(mutant.Name(o.only), o.seed, trace)
+		r, err = sim.RunPlanted(o.world, mutant.Name(o.only), o.seed, trace)
 	} else {
-		r = sim.Run(o.seed, trace)
+		r = sim.Run(o.world, o.seed, trace)
 	}
 	if err != nil {
 		return false, err
@@ -84,14 +88,18 @@ func one(o options, out io.Writer) (bool, error) {
 		show(out, r)
 	} else {
 		fmt.Fprintf(out, "seed %d: %v virtual, %d failovers, %d moves, %d jobs, trace %s of %d lines\n", r.Seed, r.Virtual.Round(time.Second), r.Failovers, r.Moves, r.Jobs, r.Hash, r.Lines)
-		tell(out, r)
+		tell(out, o.world, r)
 	}
 	return r.Failure == nil, nil
 }
 
-func tell(out io.Writer, r sim.Result) {
+func tell(out io.Writer, w sim.World, r sim.Result) {
 	if r.Failure != nil {
-		fmt.Fprintf(out, "seed %d breaks %s\nlast lines:\n  %s\nrun it again: simulate -seed %d -v\n", r.Seed, r.Failure, strings.Join(r.Failure.Tail, "\n  "), r.Seed)
+		again := ""
+		if w != sim.Appliances {
+			again = " -world " + string(w)
+		}
+		fmt.Fprintf(out, "seed %d breaks %s\nlast lines:\n  %s\nrun it again: simulate%s -seed %d -v\n", r.Seed, r.Failure, strings.Join(r.Failure.Tail, "\n  "), again, r.Seed)
 	}
 }
 
@@ -104,13 +112,13 @@ func show(out io.Writer, v any) {
 }
 
 func many(o options, out io.Writer) bool {
-	r := sim.RunMany(o.start, o.seeds, o.workers, progress(o.seeds))
+	r := sim.RunMany(o.world, o.start, o.seeds, o.workers, progress(o.seeds))
 	if o.js {
 		show(out, r)
 		return good(r)
 	}
 	for _, f := range r.Failed {
-		tell(out, f)
+		tell(out, o.world, f)
 	}
 	fmt.Fprintf(out, "%d seeds from %d: %d failed; %v virtual in %v; %d failovers (at least %d a seed), %d moves, %d jobs ended\n",
 		r.Seeds, r.Start, len(r.Failed), r.Virtual.Round(time.Minute), r.Took.Round(time.Second), r.Failovers, r.LeastFailovers, r.Moves, r.Jobs)
@@ -118,7 +126,7 @@ func many(o options, out io.Writer) bool {
 	for _, b := range controller.Boundaries() {
 		fmt.Fprintf(out, "%15s", b)
 	}
-	for i, f := range sim.Faults() {
+	for i, f := range sim.Faults(o.world) {
 		fmt.Fprintf(out, "\n%-16s", f)
 		for _, n := range r.Coverage[i] {
 			fmt.Fprintf(out, "%15d", n)
@@ -149,13 +157,21 @@ func progress(seeds int) func(int) {
 	}
 }
 
+// defects that a kind of world must find.
+func defects(w sim.World) []mutant.Name {
+	if w == sim.Machines {
+		return mutant.Machines()
+	}
+	return mutant.All()
+}
+
 func hunt(o options, out io.Writer) (bool, error) {
 	all, ok := []sim.Hunted{}, true
-	for _, n := range mutant.All() {
+	for _, n := range defects(o.world) {
 		if o.only != "" && !strings.Contains(","+o.only+",", ","+string(n)+",") {
 			continue
 		}
-		h, err := sim.Hunt(n, o.start, o.seeds, o.workers)
+		h, err := sim.Hunt(o.world, n, o.start, o.seeds, o.workers)
 		if err != nil {
 			return false, err
 		}
