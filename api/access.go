@@ -96,7 +96,8 @@ type ControllerStatus struct {
 // DoctorReport is what GET /v1/doctor answers.
 type DoctorReport struct {
 	Findings []DoctorFinding `json:"findings"`
-	// Ready tells for each group ("tenant/name") whether a failover would work now.
+	// Ready tells for each group ("tenant/name") whether a failover would work now, and for each machine ("tenant/machine/name") whether
+	// a move to its other side would: Failover, or Failback once it is reprotected.
 	Ready map[string]bool `json:"ready"`
 }
 

@@ -77,15 +77,16 @@ type ReplicationStatus struct {
 	RPO    Duration `json:"rpo,omitempty"`
 	RPOp50 Duration `json:"rpoP50,omitempty"`
 	RPOp99 Duration `json:"rpoP99,omitempty"`
-	// Captured, Stored and Dirty count records: captured = stored + dirty.
+	// Captured, Stored and Dirty count what the machine wrote (writes and zeroes): captured = stored + dirty.
 	Captured uint64 `json:"captured,omitempty"`
 	Stored   uint64 `json:"stored,omitempty"`
 	Dirty    uint64 `json:"dirty,omitempty"`
 	// LatestPoint that was made and its time. All points: GET …/points.
-	LatestPoint    string    `json:"latestPoint,omitempty"`
-	LatestPointAt  time.Time `json:"latestPointAt,omitzero"`
-	ResyncBytes    int64     `json:"resyncBytes,omitempty"`
-	DifferingBytes int64     `json:"differingBytes,omitempty"`
+	LatestPoint   string    `json:"latestPoint,omitempty"`
+	LatestPointAt time.Time `json:"latestPointAt,omitzero"`
+	// ResyncBytes were compared for the initial copy, to close gaps or to reprotect; DifferingBytes of them were sent.
+	ResyncBytes    int64 `json:"resyncBytes,omitempty"`
+	DifferingBytes int64 `json:"differingBytes,omitempty"`
 }
 
 // RunStatus sums up a run from a point.

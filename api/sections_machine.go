@@ -58,7 +58,7 @@ type VirtualNIC struct {
 	Mode string `json:"mode"`
 	// Tap names an existing tap interface.
 	Tap string `json:"tap,omitempty"`
-	// Forwards of user and isolated: connections to Listen (host:port) reach Port of the guest.
+	// Forwards of user and isolated: connections to Listen (an IPv4 address of the node, and a port) reach Port of the guest.
 	Forwards []PortForward `json:"forwards,omitempty"`
 }
 
@@ -175,7 +175,8 @@ type ShipConfig struct {
 
 // ServiceCheck asks the machine's service.
 type ServiceCheck struct {
-	// URL (http, https) is answered with 200–299, or Address (host:port) accepts a connection. Exactly one.
+	// URL (http, https) is answered with 200–299, or Address (host:port) accepts a connection; through a forward that is the guest's
+	// doing, not the hypervisor's. Exactly one. It is asked from the node that runs the machine.
 	URL     string `json:"url,omitempty"`
 	Address string `json:"address,omitempty"`
 	// Timeout for the service to come up. Default 10m.

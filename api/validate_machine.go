@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ func (m *ProtectedMachine) Validate() error {
 	e.name("spec.source.fabric", s.Source.Fabric)
 	e.name("spec.source.node", s.Source.Node)
 	e.nbdListen("spec.source.listen", s.Source.Listen)
-	e.disks(s.Disks)
+	e.disks(s.Disks, s.VM != nil)
 	e.vm("spec.vm", s.VM)
 	e.name("spec.policy", s.Policy)
 	e.name("spec.processServer", s.ProcessServer)
@@ -79,7 +80,8 @@ func (e *Invalid) recovery(s *MachineSpec) {
 	}
 }
 
-func (e *Invalid) disks(disks []MachineDisk) {
+// disks refuses what is none; those of a virtual machine have names that a guest can be told.
+func (e *Invalid) disks(disks []MachineDisk, virtual bool) {
 	if n := len(disks); n < 1 || n > 60 {
 		e.Add("spec.disks", fmt.Sprintf("%d disks", n), "1 to 60")
 	}
@@ -87,6 +89,9 @@ func (e *Invalid) disks(disks []MachineDisk) {
 	for i, d := range disks {
 		at := fmt.Sprintf("spec.disks[%d]", i)
 		e.name(at+".name", d.Name)
+		if virtual && ValidName(d.Name) && (len(d.Name) > 20 || d.Name[0] <= '9' || strings.Contains(d.Name, ".")) {
+			e.Add(at+".name", quote(d.Name), `1 to 20 of a-z, 0-9 and "-", with a letter first: with spec.vm it is the disk's serial number in the guest`)
+		}
 		names.check(e, at+".name", d.Name)
 		if !cleanPath(d.Path) {
 			e.Add(at+".path", quote(d.Path), "the absolute path of a raw file or a block device")
@@ -154,7 +159,9 @@ func (e *Invalid) vnics(field string, nics []VirtualNIC) {
 		}
 		for j, f := range n.Forwards {
 			fat := fmt.Sprintf("%s.forwards[%d]", at, j)
-			e.hostPort(fat+".listen", f.Listen, false)
+			if a, err := netip.ParseAddrPort(f.Listen); err != nil || !a.Addr().Is4() || a.Port() == 0 {
+				e.Add(fat+".listen", quote(f.Listen), `an IPv4 address of the node and a port, like "127.0.0.1:8080"`)
+			}
 			listens.check(e, fat+".listen", f.Listen)
 			e.count(fat+".port", f.Port, 1, 65535)
 		}

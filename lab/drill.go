@@ -60,7 +60,7 @@ func (l *machineLab) sampleRPO(ctx context.Context, d time.Duration) error {
 		if err == nil && m.Status.Replication != nil {
 			p := m.Status.Replication
 			all = append(all, milliseconds(p.RPO.D()))
-			balanced = balanced && p.Captured >= p.Stored
+			balanced = balanced && p.Captured == p.Stored+p.Dirty
 			samples++
 		}
 		if err := sleep(ctx, 500*time.Millisecond); err != nil {
@@ -75,6 +75,7 @@ func (l *machineLab) sampleRPO(ctx context.Context, d time.Duration) error {
 	l.r.figure(Figure{Name: "rpo_p50", Value: at(0.5), Unit: "ms"})
 	l.r.figure(Figure{Name: "rpo_p99", Value: at(0.99), Unit: "ms"})
 	l.r.check("the RPO is that of the field", at(0.99) <= 5000, "received RPO: median %.0f ms, 99 %% %.0f ms, %d samples", at(0.5), at(0.99), samples)
+	l.r.check("every captured write is stored or marked dirty", balanced, "captured = stored + dirty at each of %d samples", samples)
 	return nil
 }
 

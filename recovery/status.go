@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/understudy-ha/understudy/api"
@@ -110,7 +111,7 @@ func (v View) replication(m *api.MachineAssignment, st *api.EngineState) *api.Re
 		return nil
 	}
 	return &api.ReplicationStatus{Node: v.node(m.Location), Phase: st.Phase, Stream: st.Stream, Progress: st.Percent, RPO: st.RPO, RPOp50: st.RPOp50,
-		RPOp99: st.RPOp99, Captured: st.Captured, Stored: st.Stored, Dirty: st.Dirty, LatestPoint: st.LastPoint, LatestPointAt: st.LastPointAt,
+		RPOp99: st.RPOp99, Captured: st.Changes.Captured, Stored: st.Changes.Stored, Dirty: st.Changes.Dirty, LatestPoint: st.LastPoint, LatestPointAt: st.LastPointAt,
 		ResyncBytes: st.ResyncBytes, DifferingBytes: st.DifferingBytes}
 }
 
@@ -146,6 +147,27 @@ func (v View) nodeConditions(m *api.MachineAssignment, note noter) {
 		case ps.Spec.Temporary:
 			note("ProcessServerTemporary", api.Info, "", "%s: it is a temporary process server", ps.Metadata.Name)
 		}
+		v.passOn(ps.Metadata.Name, ps.Spec.Node, api.EngineProcessServer, ps.Ref(), note)
+	}
+	if vault := v.vault(m.Location); vault != nil {
+		v.passOn(vault.Metadata.Name, vault.Spec.Keeper, api.EngineKeeper, vault.Ref(), note)
+	}
+}
+
+// passOn makes what an engine says that the machine depends on the machine's own, so that its health and events tell of it. What is said
+// of other machines is left out, and what the machine's sender says itself.
+func (v View) passOn(name, node, engine string, owner api.Ref, note noter) {
+	has, ok := v.Report(node, engine, owner.String())
+	if !ok || has.State == nil {
+		return
+	}
+	own := "machine " + v.name() + ": "
+	for _, c := range has.State.Conditions {
+		said, mine := strings.CutPrefix(c.Message, own)
+		if !mine && strings.HasPrefix(said, "machine ") || c.Code == "ClockSkew" {
+			continue
+		}
+		note(c.Code, c.Severity, c.Impacts, "%s: %s", name, said)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -259,6 +260,11 @@ func (c Config) Validate() error {
 	}
 	if !slices.Contains([]api.Severity{api.Info, api.Warning, api.Critical}, c.Notify.MinSeverity) {
 		bad.Add("notify.minSeverity", string(c.Notify.MinSeverity), "Info, Warning or Critical")
+	}
+	for i, w := range c.Notify.Webhooks { // never shown: its path is often a secret
+		if u, err := url.Parse(w); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			bad.Add(fmt.Sprintf("notify.webhooks[%d]", i), "a text that is none", "an absolute http or https URL")
+		}
 	}
 	for i, m := range c.Notify.Mail {
 		m.Validate(fmt.Sprintf("notify.mail[%d]", i), &bad)

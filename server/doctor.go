@@ -187,7 +187,14 @@ func (s *Server) checkMachines(ctx context.Context, tenant string, report *api.D
 		if err != nil {
 			return err
 		}
-		ready := slices.Contains(m.Status.AllowedOperations, api.OpFailover) && v != nil
+		ready := v != nil
+		switch op := awayOperation(m); {
+		case v == nil:
+			add("VaultMissing", api.Critical, m.Spec.Vault+": there is no such Vault", true)
+		case forbidden(m, op) != "":
+			add("NotReady", api.Warning, forbidden(m, op), true)
+			ready = false
+		}
 		for _, f := range found {
 			sev := api.Critical
 			if f.Overridden {
@@ -199,9 +206,17 @@ func (s *Server) checkMachines(ctx context.Context, tenant string, report *api.D
 		for _, cond := range m.Status.Conditions {
 			add(cond.Code, cond.Severity, cond.Message, false)
 		}
-		report.Ready[m.Metadata.Tenant+"/"+m.Metadata.Name] = ready
+		report.Ready[m.Metadata.Tenant+"/machine/"+m.Metadata.Name] = ready
 	}
 	return nil
+}
+
+// awayOperation moves a machine to its other side.
+func awayOperation(m *api.ProtectedMachine) api.OperationKind {
+	if m.Status.ActiveLocation == api.Recovery {
+		return api.OpFailback
+	}
+	return api.OpFailover
 }
 
 // checkMirrors finds vaults from which a controller could not be recovered.

@@ -23,6 +23,9 @@ func (s *Server) postOperation(c *call) error {
 	if err := api.CheckOperation(&q, known); err != nil {
 		return err
 	}
+	if c.kind.Kind == api.KindRecoveryPlan && q.Point != nil && q.Point.ID != "" {
+		return invalid("point.id", fmt.Sprintf("%q", q.Point.ID), "a time (at), or another kind: an id is a point of one machine")
+	}
 	rev, err := s.allowed(c, q.Operation)
 	if err != nil {
 		return err

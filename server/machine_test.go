@@ -174,4 +174,10 @@ func TestOperationsOfAMachine(t *testing.T) {
 	if !slices.ContainsFunc(report.Findings, func(f api.DoctorFinding) bool { return f.Subject == "ProtectedMachine/default/web" }) {
 		t.Errorf("doctor says nothing of the machine: %+v", report)
 	}
+	if ready, known := report.Ready["default/machine/web"]; ready || !known {
+		t.Errorf("doctor takes a machine that is being moved for ready: %+v", report.Ready)
+	}
+	if !slices.ContainsFunc(report.Findings, func(f api.DoctorFinding) bool { return f.Code == "NotReady" && strings.Contains(f.Message, "Failback is not allowed now: job") }) {
+		t.Errorf("doctor does not say why: %+v", report)
+	}
 }

@@ -48,7 +48,7 @@ active, which is what a load balancer's probe wants; /active/ApplianceGroup/TENA
 	flags.StringVar(&f.PeerListen, "peer-listen", "", "HOST:PORT where other candidates ask for promises, for lease effects (default: none)")
 	flags.StringVar(&f.PeerAddress, "peer-address", "", "HOST:PORT under which others reach --peer-listen (default: the same)")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	cmd.AddCommand(agentInstallVerb(c), agentUninstallVerb(c))
+	cmd.AddCommand(agentInstallVerb(c), agentUninstallVerb(c), agentDiscoverVerb(c))
 	return cmd
 }
 

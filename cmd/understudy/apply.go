@@ -66,7 +66,7 @@ func (c *console) apply(ctx context.Context, docs []document, dryRun bool) error
 	for i, d := range docs {
 		a, err := applyOne(ctx, cl, d, docs, dryRun)
 		if err != nil {
-			return c.applyStopped(done, len(docs)-i, d, err)
+			return c.applyStopped(done, len(docs)-i, d, dryRun, err)
 		}
 		done = append(done, a)
 		if !c.json {
@@ -80,7 +80,7 @@ func (c *console) apply(ctx context.Context, docs []document, dryRun bool) error
 }
 
 // applyStopped words a refusal in the middle: what stands in front of it has been written.
-func (c *console) applyStopped(done []applied, left int, d document, err error) error {
+func (c *console) applyStopped(done []applied, left int, d document, dryRun bool, err error) error {
 	err = fmt.Errorf("%s: %s: %w", d.where, shortRef(d.object.Head().Ref()), err)
 	if c.json {
 		if len(done) > 0 {
@@ -88,7 +88,10 @@ func (c *console) applyStopped(done []applied, left int, d document, err error) 
 		}
 		return err
 	}
-	if len(done) > 0 {
+	switch {
+	case dryRun:
+		c.say("This was a dry run: nothing has changed. A real one would stop here:")
+	case len(done) > 0:
 		c.say("%s of %d applied; this one and those after it were not:", plural(len(done), "resource", "resources"), len(done)+left)
 	}
 	return err

@@ -40,7 +40,7 @@ func row(now time.Time, o api.Object) []string {
 	case *api.ApplianceGroup:
 		return []string{m.Name, orDash(activeOf(o)), memberSummary(o), failoverSummary(o), conditionCodes(o.Status.Conditions), age(now, m.Created)}
 	case *api.Job:
-		return []string{m.Name, string(o.Spec.Kind), shortRef(o.Spec.Subject), move(o.Spec.From, o.Spec.To), string(o.Status.Phase),
+		return []string{m.Name, string(o.Spec.Kind), shortRef(o.Spec.Subject), jobMove(o), string(o.Status.Phase),
 			age(now, o.Status.Started) + " ago", jobTook(now, o)}
 	case *api.Event:
 		return []string{clockTime(m.Created), string(o.Severity), shortRef(o.Regarding), o.Code, o.Message}
@@ -106,6 +106,14 @@ func failoverSummary(g *api.ApplianceGroup) string {
 		return "Paused"
 	}
 	return string(g.Spec.Failover.Policy)
+}
+
+// jobMove is what a job moves; a machine stays where it is in most of its jobs.
+func jobMove(j *api.Job) string {
+	if j.Spec.Subject.Kind == api.KindProtectedMachine && j.Spec.From == "" && j.Spec.Kind != api.JobEstablish {
+		return "-"
+	}
+	return move(j.Spec.From, j.Spec.To)
 }
 
 func move(from, to string) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,7 +52,7 @@ func machineRow(now time.Time, o api.Object) []string {
 		cells = append(cells, site, o.Spec.Node, o.Spec.Address, joined(o.Spec.Roles), byteWords(o.Spec.Spool.MaxBytes))
 	case *api.ProtectedMachine:
 		s := &o.Status
-		cells = append(cells, orDash(string(s.ProtectionState)), activeWords(s), orDash(string(s.ReplicationHealth)), rpoWords(s), drillWords(now, s),
+		cells = append(cells, protectionWords(s), activeWords(s), orDash(string(s.ReplicationHealth)), rpoWords(s), drillWords(now, s),
 			scenarioWords(s.CurrentScenario), conditionCodes(s.Conditions))
 	case *api.RecoveryPlan:
 		cells = append(cells, fmt.Sprint(len(o.Spec.Groups)), planMachines(o), scenarioWords(o.Status.CurrentScenario), conditionCodes(o.Status.Conditions))
@@ -77,6 +78,23 @@ func byteWords(n int64) string {
 		n, unit = n/1024, unit+1
 	}
 	return fmt.Sprintf("%d %s", n, units[unit])
+}
+
+// roughBytes is a size in three digits.
+func roughBytes(n int64) string {
+	units, v, unit := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}, float64(n), 0
+	for v >= 1000 && unit < len(units)-1 {
+		v, unit = v/1024, unit+1
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64) + " " + units[unit]
+}
+
+// protectionWords says how a machine is protected, and how far the copy is that is not there yet.
+func protectionWords(s *api.MachineStatus) string {
+	if r := s.Replication; r != nil && (s.ProtectionState == api.InitialReplication || s.ProtectionState == api.Reprotecting) {
+		return fmt.Sprintf("%s %d %%", s.ProtectionState, int(r.Progress))
+	}
+	return orDash(string(s.ProtectionState))
 }
 
 // activeWords says where a machine runs: the site, and the side that it is.

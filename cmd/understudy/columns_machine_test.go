@@ -44,6 +44,8 @@ func machineObjects() []api.Object {
 		named(api.KindProcessServer, "ps9", api.ProcessServer{Spec: api.ProcessServerSpec{Site: "dr", Node: "host2", Address: "10.1.0.5:9443", Temporary: true,
 			Roles: []api.ProcessServerRole{api.RoleReprotection}, Spool: api.Spool{MaxBytes: 1<<30 + 1}}}),
 		named(api.KindProtectedMachine, "new", api.ProtectedMachine{}),
+		named(api.KindProtectedMachine, "copied", api.ProtectedMachine{Status: api.MachineStatus{ProtectionState: api.InitialReplication, ActiveLocation: api.Primary, ActiveSite: "hq",
+			ReplicationHealth: api.HealthNormal, Replication: &api.ReplicationStatus{RPO: api.Duration(42 * time.Second), Progress: 61.8}}}),
 		named(api.KindProtectedMachine, "web", api.ProtectedMachine{Status: api.MachineStatus{ProtectionState: api.Protected, ActiveLocation: api.Primary, ActiveSite: "hq",
 			TestFailoverState: api.TestNone, ReplicationHealth: api.HealthNormal, Replication: &api.ReplicationStatus{RPO: api.Duration(1519 * time.Millisecond)},
 			LastDrill: &api.DrillResult{At: time.Now().Add(-72*time.Hour - time.Minute), Passed: true}}}),

@@ -44,8 +44,10 @@ type described struct {
 	Object api.Object `json:"object"`
 	// Points of a machine, summed up.
 	Points *pointSummary `json:"points,omitempty"`
-	Jobs   []api.Object  `json:"jobs,omitempty"`
-	Events []api.Object  `json:"events,omitempty"`
+	// Node that keeps a vault or runs a process server.
+	Node   *api.Node    `json:"node,omitempty"`
+	Jobs   []api.Object `json:"jobs,omitempty"`
+	Events []api.Object `json:"events,omitempty"`
 }
 
 // How much of the past describe shows.
@@ -84,6 +86,15 @@ func (c *console) describe(ctx context.Context, cl *client.Client, kind api.Kind
 		c.fields(13)("Keys", strings.Join(secretKeys(o), ", ")+" (values are never shown)")
 	case *api.Event:
 		return c.printYAML(o)
+	case *api.Vault:
+		c.describeHead(o)
+		c.describeCells(kind.Kind, o)
+		c.describeMirror(o)
+		c.describeEngine(d.Node, api.EngineKeeper, o.Ref())
+	case *api.ProcessServer:
+		c.describeHead(o)
+		c.describeCells(kind.Kind, o)
+		c.describeEngine(d.Node, api.EngineProcessServer, o.Ref())
 	default:
 		c.describeHead(o)
 		c.describeCells(kind.Kind, o)
@@ -107,6 +118,9 @@ func gather(ctx context.Context, cl *client.Client, kind api.KindInfo, name stri
 	}
 	if kind.Kind == api.KindProtectedMachine {
 		d.Points = summedPoints(ctx, cl, ref)
+	}
+	if d.Node, err = engineNode(ctx, cl, d.Object); err != nil {
+		return d, err
 	}
 	if kind.Kind == api.KindEvent || kind.Kind == api.KindJob {
 		return d, nil

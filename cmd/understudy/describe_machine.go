@@ -118,10 +118,14 @@ func (c *console) describeReplication(r *api.ReplicationStatus) {
 	}
 	f := c.fields(13)
 	f("Replication", r.Phase+percent(r.Progress)+" at "+r.Node+", stream "+orDash(r.Stream))
-	f("RPO", fmt.Sprintf("%s; in the last ten minutes p50 %s, p99 %s", seconds(r.RPO.D()), seconds(r.RPOp50.D()), seconds(r.RPOp99.D())))
-	f("Records", fmt.Sprintf("%d captured = %d stored + %d not yet", r.Captured, r.Stored, r.Dirty))
+	rpo := seconds(r.RPO.D())
+	if r.RPOp99 > 0 { // something arrived lately
+		rpo += fmt.Sprintf("; in the last ten minutes p50 %s, p99 %s", seconds(r.RPOp50.D()), seconds(r.RPOp99.D()))
+	}
+	f("RPO", rpo)
+	f("Writes", fmt.Sprintf("%d captured = %d stored + %d not yet", r.Captured, r.Stored, r.Dirty))
 	if r.ResyncBytes > 0 {
-		f("Resync", fmt.Sprintf("%d bytes sent, %d of them differed", r.ResyncBytes, r.DifferingBytes))
+		f("Compared", fmt.Sprintf("%s for the initial copy, gaps and reprotection, of which %s were sent", roughBytes(r.ResyncBytes), roughBytes(r.DifferingBytes)))
 	}
 }
 

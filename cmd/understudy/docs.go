@@ -8,13 +8,15 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/cmd/understudy/internal/reference"
+	"github.com/understudy-ha/understudy/notify"
+	"github.com/understudy-ha/understudy/server"
 )
 
 func docsVerb(c *console) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:   "docs --out DIR",
-		Short: "Write the reference of the command line and of the resources",
+		Short: "Write the reference of the command line, of the resources and of server.yaml",
 		Args:  args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out == "" {
@@ -35,12 +37,16 @@ func docsVerb(c *console) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "directory to write cli.md and resources.md into")
+	cmd.Flags().StringVar(&out, "out", "", "directory to write cli.md, resources.md and server.md into")
 	return cmd
 }
 
 // referencePages makes the reference, by file name.
 func referencePages(root *cobra.Command) (map[string]string, error) {
 	resources, err := reference.Resources(api.Source)
-	return map[string]string{"cli.md": reference.CLI(root), "resources.md": resources}, err
+	if err != nil {
+		return nil, err
+	}
+	config, err := reference.Server(api.Source, notify.MailSource, server.ConfigSource)
+	return map[string]string{"cli.md": reference.CLI(root), "resources.md": resources, "server.md": config}, err
 }

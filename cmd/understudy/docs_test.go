@@ -27,6 +27,20 @@ func TestReferenceIsFresh(t *testing.T) {
 	}
 }
 
+// TestServerReferenceCoversNotifications: what server.yaml says is told nowhere else.
+func TestServerReferenceCoversNotifications(t *testing.T) {
+	pages, err := referencePages(newTestRoot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| `notify` | [NotifyConfig](#notifyconfig) |", "| `mail` | list of [Mail](#mail) |", "| `passwordFile` | string |",
+		"| `minSeverity` | string |", "One of `Info`", "| `ttl` | duration | TTL: 300ms to 1h."} {
+		if !strings.Contains(pages["server.md"], want) {
+			t.Errorf("server.md lacks %q", want)
+		}
+	}
+}
+
 func TestReferenceIsReproducible(t *testing.T) {
 	t.Setenv("UNDERSTUDY_DIR", "/somewhere/else")
 	first, err := referencePages(newTestRoot())

@@ -19,14 +19,16 @@ var errUnwell = errors.New("a failover would not work now; see the findings")
 
 func doctorVerb(c *console) *cobra.Command {
 	return &cobra.Command{
-		Use:         "doctor [GROUP]",
+		Use:         "doctor [NAME]",
 		Annotations: everyTenant,
 		Short:       "Find what would make a failover fail",
 		Long: `Find what would make a failover fail: permissions, missing resources, IP forwarding, agents that are away, controllers
-that a dead appliance would cut off, members that one fault takes down together.
+that a dead appliance would cut off, members that one fault takes down together; of machines what would be lost together with their
+site, conditions that stand against a failover or a failback, drills that are due, and vaults from which no controller could be recovered.
 
-The exit code is 1 if a failover of a group would not work now.`,
-		Args: args("[GROUP]"),
+NAME is group/NAME, machine/NAME, or the name alone if one of them has it. The exit code is 1 if a failover of a group, or of a machine to
+its other side, would not work now.`,
+		Args: args("[NAME]"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			r, err := c.examine(cmd.Context(), given)
 			if err != nil {
@@ -55,14 +57,23 @@ func (c *console) examine(ctx context.Context, given []string) (r api.DoctorRepo
 	if err := cl.Call(ctx, http.MethodGet, "/v1/doctor", client.Query{}, "", nil, &r); err != nil || len(given) == 0 {
 		return r, err
 	}
-	g, err := cl.Group(ctx, "", given[0])
+	o, err := subject(ctx, cl, given[0], api.KindApplianceGroup, api.KindProtectedMachine)
 	if err != nil {
 		return r, err
 	}
-	name := g.Metadata.Tenant + "/" + g.Metadata.Name
-	r.Findings = slices.DeleteFunc(r.Findings, func(f api.DoctorFinding) bool { return f.Subject != g.Ref().String() })
+	ref := o.Head().Ref()
+	r.Findings = slices.DeleteFunc(r.Findings, func(f api.DoctorFinding) bool { return f.Subject != ref.String() })
+	name := readyName(ref)
 	r.Ready = map[string]bool{name: r.Ready[name]}
 	return r, nil
+}
+
+// readyName is a subject's name in a report.
+func readyName(r api.Ref) string {
+	if r.Kind == api.KindProtectedMachine {
+		return r.Tenant + "/machine/" + r.Name
+	}
+	return r.Tenant + "/" + r.Name
 }
 
 func (c *console) printFindings(r api.DoctorReport) {
@@ -72,14 +83,18 @@ func (c *console) printFindings(r api.DoctorReport) {
 	}
 	slices.Sort(names)
 	for _, n := range names {
-		word, style := "ready: a failover would work now", styleGreen
+		what := "a failover"
+		if strings.Contains(n, "/machine/") {
+			what = "a move to its other side"
+		}
+		word, style := "ready: "+what+" would work now", styleGreen
 		if !r.Ready[n] {
-			word, style = "not ready: a failover would not work now", styleRed
+			word, style = "not ready: "+what+" would not work now", styleRed
 		}
 		c.print("%s  %s", strings.TrimPrefix(n, api.DefaultTenant+"/"), c.shade(style, word))
 	}
 	if len(names) == 0 {
-		c.print("There are no groups%s.", c.inTenant())
+		c.print("There are no groups and no machines%s.", c.inTenant())
 	}
 	for _, f := range r.Findings {
 		blocks := ""

@@ -60,7 +60,7 @@ func (c *console) historyTable(jobs []api.Object) *table {
 		if by == "" {
 			by = "Understudy"
 		}
-		t.add(clockTime(j.Metadata.Created), fmt.Sprint(j.Spec.Generation), string(j.Spec.Kind), move(j.Spec.From, j.Spec.To),
+		t.add(clockTime(j.Metadata.Created), fmt.Sprint(j.Spec.Generation), string(j.Spec.Kind), jobMove(j),
 			string(j.Status.Phase), jobTook(now, j), by, j.Spec.Reason)
 	}
 	return t

@@ -12,8 +12,8 @@ import (
 func (c *console) printJob(j *api.Job) {
 	now := time.Now()
 	where := ""
-	if j.Spec.To != "" {
-		where = ", " + move(j.Spec.From, j.Spec.To)
+	if to := jobMove(j); to != "-" {
+		where = ", " + to
 	}
 	c.print("%s  %s of %s%s", c.shade(styleBold, "Job "+j.Metadata.Name), j.Spec.Kind, shortRef(j.Spec.Subject), where)
 	f := c.fields(13)

@@ -21,13 +21,13 @@ import (
 func vaultVerb(c *console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vault",
-		Short: "Make, look into, check and export vaults, where machines' pasts are kept",
-		Long: `Make, look into, check and export vaults. A vault is a prefix of an object store; no controller is needed.
+		Short: "Make, look into, check, export and serve vaults, where machines' pasts are kept",
+		Long: `Make, look into, check, export and serve vaults. A vault is a prefix of an object store; no controller is needed.
 
 A vault's contents are encrypted to the public key of the recovery site. The private key stays there: without it, and without
 a copy of it elsewhere, nothing can be recovered.`,
 	}
-	cmd.AddCommand(vaultKeygenVerb(c), vaultCreateVerb(c), vaultInspectVerb(c), vaultVerifyVerb(c), vaultExportVerb(c))
+	cmd.AddCommand(vaultKeygenVerb(c), vaultCreateVerb(c), vaultInspectVerb(c), vaultVerifyVerb(c), vaultExportVerb(c), vaultServeVerb(c))
 	return cmd
 }
 

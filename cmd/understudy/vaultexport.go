@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/vault"
 )
 
@@ -70,7 +71,10 @@ func (c *console) exportVault(ctx context.Context, f *vaultExportFlags) error {
 	if err != nil {
 		return err
 	}
-	seq, err := f.position(&info)
+	if err := whole(ctx, v, info); err != nil {
+		return err
+	}
+	seq, err := position("vault export", f.point, &info)
 	if err != nil {
 		return err
 	}
@@ -105,19 +109,33 @@ func (c *console) exportTo(ctx context.Context, v *vault.Vault, f *vaultExportFl
 	return errors.Join(w.ExportRaw(ctx, disk, out, c.progress("export")), w.Close())
 }
 
+// whole refuses a stream of which the vault holds only what differs from a disk that is elsewhere: what is not there would read as zeroes.
+func whole(ctx context.Context, v *vault.Vault, info vault.StreamInfo) (err error) {
+	id := info.ID
+	for info.Base.Kind == "stream" {
+		if info, err = v.Stream(ctx, info.Base.Stream); err != nil {
+			return err
+		}
+	}
+	if info.Base.Kind == "disk" {
+		return api.Errorf(api.CodeConflict, "stream %s holds only what differs from the disks of the machine's own site: want a stream of the other direction, in the recovery site's vault", id)
+	}
+	return nil
+}
+
 // position finds the recovery point that is meant.
-func (f *vaultExportFlags) position(info *vault.StreamInfo) (uint64, error) {
-	if f.point == "latest" && len(info.Points) > 0 {
+func position(verb, point string, info *vault.StreamInfo) (uint64, error) {
+	if point == "latest" && len(info.Points) > 0 {
 		return info.Points[len(info.Points)-1].Seq, nil
 	}
-	if len(f.point) > 1 && f.point[0] == '@' {
-		if seq, err := strconv.ParseUint(f.point[1:], 10, 64); err == nil {
+	if len(point) > 1 && point[0] == '@' {
+		if seq, err := strconv.ParseUint(point[1:], 10, 64); err == nil {
 			return seq, nil
 		}
 	}
-	i := slices.IndexFunc(info.Points, func(p vault.PointInfo) bool { return p.ID == f.point })
+	i := slices.IndexFunc(info.Points, func(p vault.PointInfo) bool { return p.ID == point })
 	if i < 0 {
-		return 0, usagef("vault export: --point %q: stream %s has %s, none of which is it", f.point, info.ID, plural(len(info.Points), "recovery point", "recovery points"))
+		return 0, usagef("%s: --point %q: stream %s has %s, none of which is it", verb, point, info.ID, plural(len(info.Points), "recovery point", "recovery points"))
 	}
 	return info.Points[i].Seq, nil
 }

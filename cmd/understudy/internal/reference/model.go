@@ -48,14 +48,31 @@ type Enum struct {
 // Value of an Enum.
 type Value struct{ Text, Doc string }
 
-// Load reads the Go files of src, tests left out.
-func Load(src fs.FS) (*Model, error) {
+// Load reads the Go files of packages, tests left out. Of types with one name the last stays.
+func Load(packages ...fs.FS) (*Model, error) {
 	m := &Model{Structs: map[string]*Struct{}, Enums: map[string]*Enum{}, Scalars: map[string]string{}}
+	var files []*ast.File
+	for _, src := range packages {
+		more, err := parse(src)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
+	}
+	for _, f := range files {
+		eachSpec(f, token.TYPE, m.addType)
+	}
+	for _, f := range files {
+		eachSpec(f, token.CONST, m.addValue)
+	}
+	return m, nil
+}
+
+func parse(src fs.FS) (files []*ast.File, err error) {
 	names, err := fs.Glob(src, "*.go")
 	if err != nil {
 		return nil, err
 	}
-	var files []*ast.File
 	for _, name := range names {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
@@ -66,17 +83,11 @@ func Load(src fs.FS) (*Model, error) {
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments)
 		if err != nil {
-			return nil, fmt.Errorf("read the comments of package api: %w", err)
+			return nil, fmt.Errorf("read the comments of %s: %w", name, err)
 		}
 		files = append(files, f)
 	}
-	for _, f := range files {
-		eachSpec(f, token.TYPE, m.addType)
-	}
-	for _, f := range files {
-		eachSpec(f, token.CONST, m.addValue)
-	}
-	return m, nil
+	return files, nil
 }
 
 // eachSpec calls see with every declaration of a kind at the top of f, and the comment above its group.
