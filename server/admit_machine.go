@@ -146,7 +146,7 @@ func (r *resources) admitMachine(ctx context.Context, w *writing, old, m *api.Pr
 	}
 	if old != nil {
 		s.UID = old.Spec.UID
-		if err := keepsShape(old, m); err != nil {
+		if err := r.keepsWhatRuns(ctx, w, old, m); err != nil {
 			return err
 		}
 	} else {
@@ -193,35 +193,6 @@ func (f *refs) way(vaultField, vault, vaultSite, psField, ps, psSite string, rol
 		f.bad.Add(psField, fmt.Sprintf("%q", ps), "a process server with role "+string(role))
 	}
 	return v
-}
-
-// keepsShape refuses changes that what is captured would not survive.
-func keepsShape(old, m *api.ProtectedMachine) error {
-	if old.Status.Assignment == nil {
-		return nil
-	}
-	var bad api.Invalid
-	same := func(field, was, is string) {
-		if was != is {
-			bad.Add(field, fmt.Sprintf("%q", is), fmt.Sprintf("%q, as it was: disable and delete the machine, and protect it anew", was))
-		}
-	}
-	same("spec.source.site", old.Spec.Source.Site, m.Spec.Source.Site)
-	same("spec.source.node", old.Spec.Source.Node, m.Spec.Source.Node)
-	same("spec.recovery.site", old.Spec.Recovery.Site, m.Spec.Recovery.Site)
-	same("spec.vault", old.Spec.Vault, m.Spec.Vault)
-	if a := old.Status.Assignment.Machine; a != nil && a.Location == api.Recovery && a.Yield != "" && m.Spec.Failback == nil {
-		bad.Add("spec.failback", "", "a section while the machine is shipped back by it")
-	}
-	if len(old.Spec.Disks) != len(m.Spec.Disks) {
-		bad.Add("spec.disks", fmt.Sprintf("%d disks", len(m.Spec.Disks)), fmt.Sprintf("%d, as it was: a disk is added by protecting the machine anew", len(old.Spec.Disks)))
-		return bad.Err()
-	}
-	for i, d := range m.Spec.Disks {
-		same(fmt.Sprintf("spec.disks[%d].name", i), old.Spec.Disks[i].Name, d.Name)
-		same(fmt.Sprintf("spec.disks[%d].path", i), old.Spec.Disks[i].Path, d.Path)
-	}
-	return bad.Err()
 }
 
 // diskClaims are what a machine takes for itself, in the order of its disks.
@@ -379,20 +350,21 @@ func (r *resources) unusedBy(ctx context.Context, w *writing, ref api.Ref) error
 
 // removeMachine adds what goes with a machine. One that is protected is disabled first: its streams end in order.
 func (r *resources) removeMachine(ctx context.Context, w *writing, m *api.ProtectedMachine) error {
-	a := m.Status.Assignment
+	a, err := r.boundAssignment(ctx, w, m.Ref())
+	if err != nil {
+		return err
+	}
 	if a != nil && a.Machine != nil && a.Machine.UID == m.Spec.UID {
 		if a.Machine.Stage != api.StageDisabled {
 			return api.Errorf(api.CodeConflict, "%s is %s at %s; disable its protection first (operation Disable), then delete it", m.Ref(), a.Machine.Stage, a.Machine.Location)
+		}
+		if m.Spec.VM != nil && !a.Machine.Stopped {
+			return api.Errorf(api.CodeConflict, "%s: its virtual machine is up, and is not served any more once it is deleted; shut it down first (operation Shutdown), then delete it", m.Ref())
 		}
 		if err := r.jobEnded(ctx, w, m.Ref(), a.Job); err != nil {
 			return err
 		}
 	}
-	assign, err := r.maybe(ctx, api.AssignKey(m.Ref()))
-	if err != nil {
-		return err
-	}
-	w.cond(assign)
 	for _, c := range diskClaims(m) {
 		w.delete(api.ClaimKey(c))
 	}
@@ -402,7 +374,11 @@ func (r *resources) removeMachine(ctx context.Context, w *writing, m *api.Protec
 
 // removePlan adds what goes with a plan.
 func (r *resources) removePlan(ctx context.Context, w *writing, p *api.RecoveryPlan) error {
-	if a := p.Status.Assignment; a != nil {
+	a, err := r.boundAssignment(ctx, w, p.Ref())
+	if err != nil {
+		return err
+	}
+	if a != nil {
 		if err := r.jobEnded(ctx, w, p.Ref(), a.Job); err != nil {
 			return err
 		}

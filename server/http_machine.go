@@ -26,8 +26,11 @@ func (s *Server) postOperation(c *call) error {
 	if c.kind.Kind == api.KindRecoveryPlan && q.Point != nil && q.Point.ID != "" {
 		return invalid("point.id", fmt.Sprintf("%q", q.Point.ID), "a time (at), or another kind: an id is a point of one machine")
 	}
-	rev, err := s.allowed(c, q.Operation)
+	o, rev, err := s.allowed(c, q.Operation)
 	if err != nil {
+		return err
+	}
+	if err := s.hasPoint(c.r.Context(), o, &q); err != nil {
 		return err
 	}
 	c.detail = string(q.Operation)
@@ -37,30 +40,30 @@ func (s *Server) postOperation(c *call) error {
 	return s.request(c, store.Cond{Key: api.ObjectKey(c.ref()), Rev: rev}, api.Request{Kind: api.RequestOperate, Operation: &q})
 }
 
-// allowed refuses an operation that the state forbids, and gives the revision of the resource. A status is written at most
+// allowed refuses an operation that the state forbids, and gives the resource with its revision. A status is written at most
 // once a second: what it forbids may be allowed by what is decided since, and one that still shows a job which has ended is waited for.
-func (s *Server) allowed(c *call, op api.OperationKind) (store.Rev, error) {
+func (s *Server) allowed(c *call, op api.OperationKind) (api.Object, store.Rev, error) {
 	for deadline := s.now().Add(requestWait); ; {
 		o, rev, err := s.resources.get(c.r.Context(), c.ref())
 		if err != nil {
-			return 0, err
+			return nil, 0, err
 		}
 		why, stale := forbidden(o, op), false
 		if why == "" {
-			return rev, nil
+			return o, rev, nil
 		}
 		if _, refused, err := s.foresee(c.r.Context(), o, &api.Operation{Operation: op}); err != nil || refused == "" {
-			return rev, err
+			return o, rev, err
 		}
 		if name := scenario(o); name != "" {
 			j, _, err := s.resources.get(c.r.Context(), api.Ref{Kind: api.KindJob, Tenant: c.tenant, Name: name})
 			stale = err == nil && j.(*api.Job).Status.Phase.Ended()
 		}
 		if !stale || s.now().After(deadline) {
-			return 0, api.Errorf(api.CodeConflict, "%s: %s", c.ref(), why)
+			return nil, 0, api.Errorf(api.CodeConflict, "%s: %s", c.ref(), why)
 		}
 		if err := sleep(c.r.Context(), 100*time.Millisecond); err != nil {
-			return 0, err
+			return nil, 0, err
 		}
 	}
 }

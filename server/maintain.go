@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/understudy-ha/understudy/api"
@@ -56,6 +57,10 @@ func (s *Server) collect(ctx context.Context) error {
 
 func (s *Server) collectOnce(ctx context.Context) (int, error) {
 	var old []store.Entry
+	named, err := s.assignedJobs(ctx)
+	if err != nil {
+		return 0, err
+	}
 	for prefix, expired := range map[string]func([]byte) bool{
 		api.ObjectPrefix(api.KindEvent): s.oldEvent,
 		api.ObjectPrefix(api.KindJob):   s.oldJob,
@@ -66,7 +71,7 @@ func (s *Server) collectOnce(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		for _, e := range es {
-			if expired(e.Value) {
+			if !named[e.Key] && expired(e.Value) {
 				old = append(old, e)
 			}
 		}
@@ -82,6 +87,23 @@ func (s *Server) collectOnce(ctx context.Context) (int, error) {
 		}
 	}
 	return len(old), nil
+}
+
+// assignedJobs are the keys of the jobs that assignments name, however long ago those ended: what is to be done next depends on how they did.
+func (s *Server) assignedJobs(ctx context.Context) (map[string]bool, error) {
+	es, err := s.store.List(ctx, "assign/")
+	if err != nil {
+		return nil, err
+	}
+	named := map[string]bool{}
+	for _, e := range es {
+		var a api.Assignment
+		ref, ok := api.ParseRef(strings.TrimPrefix(e.Key, "assign/"))
+		if ok && json.Unmarshal(e.Value, &a) == nil && a.Job != "" {
+			named[api.ObjectKey(api.Ref{Kind: api.KindJob, Tenant: ref.Tenant, Name: a.Job})] = true
+		}
+	}
+	return named, nil
 }
 
 func (s *Server) oldEvent(b []byte) bool {

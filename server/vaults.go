@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/cloud"
@@ -84,28 +85,63 @@ func (s *Server) getPoints(c *call) error {
 	if err != nil {
 		return err
 	}
-	m := o.(*api.ProtectedMachine)
+	list, err := s.offered(c.r.Context(), o.(*api.ProtectedMachine))
+	if err != nil {
+		return err
+	}
+	writeJSON(c.w, 200, list)
+	return nil
+}
+
+// offered lists what a machine could be recovered from now, the newest first.
+func (s *Server) offered(ctx context.Context, m *api.ProtectedMachine) (list api.PointList, err error) {
 	a := m.Status.Assignment
 	if a == nil || a.Machine == nil {
-		return api.Errorf(api.CodeConflict, "%s has not been set up yet; it has no points", m.Ref())
+		return list, api.Errorf(api.CodeConflict, "%s has not been set up yet; it has no points", m.Ref())
 	}
-	list := api.PointList{Vault: m.Spec.Vault, Stream: a.Machine.Stream, Items: []api.RecoveryPoint{}}
+	list = api.PointList{Vault: m.Spec.Vault, Stream: a.Machine.Stream, Items: []api.RecoveryPoint{}}
 	switch am := a.Machine; {
 	case am.Run != nil && am.Stage != api.StageProtected && am.Stage != api.StageDisabled: // what it may be moved to another point of
 		list.Vault, list.Stream = am.Run.Vault, am.Run.Stream
 	case am.Location == api.Recovery && m.Spec.Failback != nil:
 		list.Vault = m.Spec.Failback.Vault
 	}
-	v, _, err := s.resources.get(c.r.Context(), api.Ref{Kind: api.KindVault, Tenant: m.Metadata.Tenant, Name: list.Vault})
+	v, _, err := s.resources.get(ctx, api.Ref{Kind: api.KindVault, Tenant: m.Metadata.Tenant, Name: list.Vault})
 	if err != nil {
-		return err
+		return list, err
 	}
-	points, err := s.points(c.r.Context(), m.Metadata.Tenant, v.(*api.Vault).Access(false), list.Stream)
+	points, err := s.points(ctx, m.Metadata.Tenant, v.(*api.Vault).Access(false), list.Stream)
 	if err != nil {
-		return api.Errorf(api.CodeUnavailable, "the points of %s cannot be read: %v", m.Ref(), err)
+		return list, api.Errorf(api.CodeUnavailable, "the points of %s cannot be read: %v", m.Ref(), err)
 	}
 	slices.Reverse(points)
 	list.Items = append(list.Items, points...)
-	writeJSON(c.w, 200, list)
+	return list, nil
+}
+
+// pointWait is how long a request waits for the vault to tell whether it has the point that is asked for.
+const pointWait = 5 * time.Second
+
+// hasPoint refuses an operation whose point the vault is known not to have. One that does not answer is the job's business.
+func (s *Server) hasPoint(ctx context.Context, o api.Object, op *api.Operation) error {
+	m, ok := o.(*api.ProtectedMachine)
+	if !ok || op.Point == nil || op.Point.Kind != api.PointCustom && op.Point.Kind != api.PointLatestAppConsistent {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, pointWait)
+	defer cancel()
+	list, err := s.offered(ctx, m)
+	if err != nil {
+		return nil
+	}
+	if _, err = recovery.Choose(list.Items, *op.Point); err != nil {
+		value := string(op.Point.Kind)
+		if op.Point.ID != "" {
+			value = op.Point.ID
+		} else if !op.Point.At.IsZero() {
+			value = op.Point.At.UTC().Format(time.RFC3339)
+		}
+		return invalid("point", fmt.Sprintf("%q", value), fmt.Sprintf("one that vault %s offers of stream %s (see understudy points): %v", list.Vault, list.Stream, err))
+	}
 	return nil
 }
