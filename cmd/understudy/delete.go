@@ -16,7 +16,10 @@ func deleteVerb(c *console) *cobra.Command {
 		Long: `Delete a resource, or those that a file describes, those that need others first.
 
 Deleting a group moves nothing: addresses and routes stay where they are, and nobody watches them any more. What another
-resource refers to is not deleted; the refusal says by whom. A machine's protection is ended first: understudy disable.`,
+resource refers to is not deleted; the refusal says by whom.
+
+A machine's protection is ended first: understudy disable. If Understudy runs it, it is shut down, too: understudy shutdown. Once it is
+deleted, its disks are not served any more, and nothing is left on its node but the disks themselves; its streams stay in the vaults.`,
 		Args: args("[KIND]", "[NAME]"),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			refs, err := c.refsToDelete(file, given)
