@@ -32,6 +32,7 @@ const (
 	critFree     = 0.25
 	warnETA      = 30 * time.Minute
 	critETA      = 45 * time.Minute
+	etaHolds     = time.Minute // the rate that it is worked out from is a minute's: what has just begun to wait is no sign
 )
 
 // Never as an upload ETA: something waits and nothing moves.
@@ -127,13 +128,17 @@ func spoolLow(samples []Sample) *api.Condition {
 }
 
 func uploadSlow(samples []Sample) *api.Condition {
-	eta := samples[len(samples)-1].UploadETA
-	if eta <= warnETA {
+	last := samples[len(samples)-1]
+	held := func(limit time.Duration) (time.Time, bool) {
+		from := since(samples, func(s Sample) bool { return s.UploadETA > limit })
+		return from, !from.IsZero() && last.At.Sub(from) >= etaHolds
+	}
+	at, ok := held(warnETA)
+	if !ok {
 		return nil
 	}
-	c := api.Condition{Code: ProcessServerUploadSlow, Severity: api.Warning, Since: since(samples, func(s Sample) bool { return s.UploadETA > warnETA }),
-		Impacts: "the recovery point objective"}
-	if eta > critETA {
+	eta, c := last.UploadETA, api.Condition{Code: ProcessServerUploadSlow, Severity: api.Warning, Since: at, Impacts: "the recovery point objective"}
+	if _, ok := held(critETA); ok {
 		c.Severity = api.Critical
 	}
 	c.Message = fmt.Sprintf("what is spooled needs %s to be stored: see the bandwidth windows and the way to the vault", eta.Round(time.Minute))
