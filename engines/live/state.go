@@ -18,12 +18,12 @@ func (m *Machine) Describe(s *api.EngineState) {
 	m.mu.Unlock()
 	s.Phase, s.Percent = phaseOf(m.capture.Access(), p, protection)
 	s.Done = m.marks.Get("point")
-	if y := m.marks.Get("yield"); y != "" && m.capture.Access() == disk.ReadOnly {
-		s.Phase, s.Done = "yielded", y
-	}
 	last, asked := m.lost(points)
 	if asked {
 		s.Done = "" // it is made again
+	}
+	if y := m.marks.Get("yield"); y != "" && m.capture.Access() == disk.ReadOnly {
+		s.Phase, s.Done = "yielded", y // whatever became of a point
 	}
 	if last {
 		points.last, points.seq = journal.PointInfo{}, 0
