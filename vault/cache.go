@@ -96,6 +96,14 @@ func (c *cache) evict(from, to int64) {
 	c.oldest = c.oldest[n:]
 }
 
+// drop gives up everything, and what comes later too: nobody begins to read any more.
+func (c *cache) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.ring.Close()
+	c.ring, c.size, c.where, c.oldest = &inMemory{}, 0, map[blockID]place{}, nil
+}
+
 func (c *cache) close() error { return c.ring.Close() }
 
 // inMemory is a ring in memory, which takes as much as was ever written to it.

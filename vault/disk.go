@@ -49,12 +49,13 @@ func (d *ViewDisk) ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 	if off < 0 {
 		return 0, fmt.Errorf("read at %d of disk %s: the offset is negative", off, d.spec.ID)
 	}
-	if err := d.w.alive(); err != nil {
+	d, err := d.standing(ctx)
+	if err != nil {
 		return 0, err
 	}
 	end := min(off+int64(len(p)), d.spec.Size)
 	var failed error
-	err := d.pieces(ctx, off, end, everything, func(c piece) bool {
+	err = d.pieces(ctx, off, end, everything, func(c piece) bool {
 		dst := p[c.off-off : c.off-off+c.n]
 		if c.zero() {
 			clear(dst)
@@ -73,6 +74,12 @@ func (d *ViewDisk) ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 		return int(n), io.EOF
 	}
 	return len(p), nil
+}
+
+// standing is the disk in the view that is to be read from.
+func (d *ViewDisk) standing(ctx context.Context) (*ViewDisk, error) {
+	w, err := d.w.standing(ctx)
+	return &ViewDisk{w: w, disk: d.disk, spec: d.spec}, err
 }
 
 // Extents tells which parts of [off, off+n) read as zeroes, in order and without holes, until yield gives false.
@@ -98,13 +105,14 @@ func (d *ViewDisk) Changed(ctx context.Context, since uint64, yield func(off, n 
 
 // runs joins neighbouring pieces of one kind.
 func (d *ViewDisk) runs(ctx context.Context, off, n int64, in scope, kind func(*piece) bool, yield func(off, n int64, kind bool) bool) error {
-	if err := d.w.alive(); err != nil {
+	d, err := d.standing(ctx)
+	if err != nil {
 		return err
 	}
 	var open Range
 	var openKind bool
 	going := true
-	err := d.pieces(ctx, max(0, off), min(off+n, d.spec.Size), in, func(c piece) bool {
+	err = d.pieces(ctx, max(0, off), min(off+n, d.spec.Size), in, func(c piece) bool {
 		k := kind(&c)
 		if open.Len > 0 && k != openKind {
 			going = yield(open.Off, open.Len, openKind)

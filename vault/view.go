@@ -15,8 +15,9 @@ import (
 
 // View is a stream's disks as they were at one position. It never changes. It is safe for concurrent use.
 //
-// A view pins what it reads until Close, and renews the pin by itself. A view that could not renew its pin for Tuning.PinFor fails with
-// ErrPinLost from then on: what it reads may be collected.
+// A view pins what it reads until Close, and renews the pin by itself. What a view reads that could not renew its pin for Tuning.PinFor may be
+// collected: it opens itself again at its position (unless Tuning.Quiet is set), and where that fails, because the position is not kept any more
+// or the vault is out of reach, a read fails with ErrPinLost.
 type View struct {
 	v       *Vault
 	info    StreamInfo
@@ -35,6 +36,7 @@ type View struct {
 	done   sync.WaitGroup
 	mu     sync.Mutex
 	pins   map[string]*pin // by key
+	next   *View           // in this one's place
 }
 
 // source is a layer or a merged run of segments.
@@ -169,6 +171,9 @@ func (w *View) renewing() {
 			return
 		case <-time.After(every):
 		}
+		if w.replaced() != nil {
+			return
+		}
 		ctx, cancel := context.WithTimeout(w.ctx, every)
 		if w.Renew(ctx) != nil {
 			every = w.v.tune.PinFor / 16
@@ -182,7 +187,7 @@ func (w *View) renewing() {
 // Close ends the view and takes its pins away. Closing twice is safe. An error means that a pin may stay until it runs out.
 func (w *View) Close() error {
 	w.mu.Lock()
-	closed := w.ctx.Err() != nil
+	closed, next := w.ctx.Err() != nil, w.next
 	w.cancel()
 	w.mu.Unlock()
 	if closed {
@@ -190,6 +195,9 @@ func (w *View) Close() error {
 	}
 	w.done.Wait()
 	var errs []error
+	if next != nil {
+		errs = append(errs, next.Close())
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), 10*time.Second)
 	defer cancel()
 	for key := range w.pins {
