@@ -111,7 +111,7 @@ type mapFile struct {
 	n    int64 // granules
 
 	mu sync.Mutex // guards everything below, and the order of writes to the file
-	// durable bitmaps, as they are in the file, though perhaps not synced yet. Numbered like the bitmaps.
+	// durable bitmaps, as they are in the file, though perhaps not synced yet; what is present may be on its way there. Numbered like the bitmaps.
 	durable [2]bitmap
 	// kept are the written bits that no power cut takes away.
 	kept bitmap

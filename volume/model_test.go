@@ -27,3 +27,30 @@ func TestCrashes(t *testing.T) {
 		})
 	}
 }
+
+// TestACutFlushForgetsNoWrite cuts the power at every operation of the first flush after a write: what is on the disk then and differs from what
+// it was made as counts as written.
+func TestACutFlushForgetsNoWrite(t *testing.T) {
+	for seed := range uint64(30) {
+		for after := range 6 {
+			w := newWorld(t, rand.New(rand.NewPCG(seed, 2)), false)
+			p := make([]byte, 1024)
+			fill(p, w.next)
+			w.may(8, 2, w.next)
+			if err := w.v.WriteAt(t.Context(), p, 8*sector, false); err != nil {
+				t.Fatal(err)
+			}
+			w.did(8, 2, w.next, false)
+			w.data.fuse, w.meta.fuse = &after, &after
+			err := w.v.Flush(t.Context())
+			if err == nil {
+				w.flushed()
+			}
+			w.crash(true)
+			w.settle(true)
+			if err != nil && after == 5 {
+				t.Fatalf("a flush has more operations than are cut: %v", err)
+			}
+		}
+	}
+}

@@ -54,6 +54,9 @@ func open(cfg Config) (*Volume, error) {
 		return nil, errors.Join(err, meta.Close())
 	}
 	v, err := load(cfg, osFile{data}, osFile{meta}, boot)
+	if err == nil {
+		v.space.room, err = roomOf(int(data.Fd()), cfg.KeepFreeBytes)
+	}
 	if err != nil {
 		return nil, errors.Join(err, data.Close(), meta.Close())
 	}

@@ -334,3 +334,32 @@ func TestKill(t *testing.T) {
 		}
 	}
 }
+
+// TestAFileSystemIsNotFilled: others live there as well. A volume that has no quota leaves them some room, and goes on when there is more.
+func TestAFileSystemIsNotFilled(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=20m"); err != nil {
+		t.Fatalf("mount a small tmpfs: %v", err)
+	}
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	v := mustOpen(t, Config{Path: filepath.Join(dir, "disk"), Base: numbered(t, 64<<20)})
+	done := make(chan error, 1)
+	go func() { done <- v.WriteAt(context.Background(), bytes.Repeat([]byte{9}, 32<<20), 0, false) }()
+	eventually(t, "a write waits for space", func() bool { return v.Status().Waiting == "no space" })
+	free := func() int64 {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		return int64(st.Bavail) * st.Bsize
+	}
+	if free() < 1<<20 || v.Status().FilledBytes < 16<<20 {
+		t.Errorf("%d bytes are left of 20 MiB, the volume has %d", free(), v.Status().FilledBytes)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=60m"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}

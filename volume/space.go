@@ -24,6 +24,9 @@ const retryEvery = 250 * time.Millisecond
 
 // space bounds what the file takes. Requests that find none wait; their guest waits with them, and sees no error.
 type space struct {
+	// room tells how many bytes the file system has to give; nil: it says so itself when it is full.
+	room func() int64
+
 	mu            sync.Mutex
 	quota, filled int64
 	closed        bool
@@ -65,19 +68,54 @@ func (s *space) changed() {
 	}
 }
 
-// take up to want granules, at least least: how many were taken; 0 if there is no space.
-func (s *space) take(want, least int64) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// take up to want granules, at least least: how many were taken, or a fullError if there is no space.
+func (s *space) take(want, least int64) (int64, error) {
 	n := want
-	if s.quota > 0 {
-		n = min(want, max(0, s.quota-s.filled)/Granule)
+	if s.room != nil {
+		n = min(want, max(0, s.room())/Granule)
 	}
 	if n < least {
-		return 0
+		return 0, errNoSpace
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.quota > 0 {
+		n = min(n, max(0, s.quota-s.filled)/Granule)
+	}
+	if n < least {
+		return 0, errQuota
 	}
 	s.filled += n * Granule
-	return n
+	return n, nil
+}
+
+// maxKept is the most that a file system keeps free if nobody says how much, in bytes; a 20th of it if that is less.
+const maxKept = 1 << 30
+
+// roomOf tells what the file system of a file can give without having less than keep bytes left. Others live there as well: who would have to
+// make room must not be stopped by the lack of it.
+func roomOf(fd int, keep int64) (func() int64, error) {
+	var kind unix.Stat_t
+	var st unix.Statfs_t
+	if err := errors.Join(unix.Fstat(fd, &kind), unix.Fstatfs(fd, &st)); err != nil {
+		return nil, err
+	}
+	if kind.Mode&unix.S_IFMT != unix.S_IFREG { // a device has its own space
+		return nil, nil
+	}
+	if keep == 0 {
+		keep = min(maxKept, int64(st.Blocks)*st.Bsize/20)
+	}
+	if keep < 0 {
+		return nil, nil
+	}
+	return func() int64 {
+		var st unix.Statfs_t
+		if unix.Fstatfs(fd, &st) != nil {
+			return 1 << 62 // it will say so itself
+		}
+		return int64(st.Bavail)*st.Bsize - keep
+	}, nil
 }
 
 // free gives granules back.
@@ -149,8 +187,8 @@ func (v *Volume) fillAll(first, end int64) error {
 	if want == 0 {
 		return nil
 	}
-	if v.space.take(want, want) < want {
-		return errQuota
+	if _, err := v.space.take(want, want); err != nil {
+		return err
 	}
 	v.occupy(first, end, want)
 	return nil
@@ -172,9 +210,9 @@ func (v *Volume) fillSome(first, end int64) (int64, error) {
 	if v.filled.get(first) {
 		return to, nil
 	}
-	n := v.space.take(to-first, 1)
-	if n == 0 {
-		return first, errQuota
+	n, err := v.space.take(to-first, 1)
+	if err != nil {
+		return first, err
 	}
 	v.occupy(first, first+n, n)
 	return first + n, nil

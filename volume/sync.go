@@ -99,24 +99,42 @@ func pageRange(p int64, b *bitmap) (first, end int64) {
 	return p * page / 8, min((p+1)*page/8, int64(len(b.words)))
 }
 
-// settle makes durable that the granules of then are present, and all that is written now. Both change under one lock: see prepare.
+// settle makes durable what is written now, and then that the granules of then are present: not the other way round, nor both at once, since a
+// power cut may keep one page and lose another. From the first on those granules count as durably present for who writes to them: see prepare.
 func (m *mapFile) settle(then pageWords, written *bitmap) error {
 	wrote, err := m.adopt(then, written)
 	if err != nil || len(then)+len(wrote) == 0 {
 		return err
 	}
-	if err := m.f.Sync(); err != nil {
-		return err
-	}
-	for p, words := range wrote {
-		first, _ := pageRange(p, &m.kept)
-		for i, w := range words {
-			orWord(&m.kept, first+int64(i), w)
+	if len(wrote) > 0 {
+		if err := m.f.Sync(); err != nil {
+			return err
+		}
+		for p, words := range wrote {
+			first, _ := pageRange(p, &m.kept)
+			for i, w := range words {
+				orWord(&m.kept, first+int64(i), w)
+			}
 		}
 	}
-	return nil
+	if len(then) == 0 {
+		return nil
+	}
+	m.mu.Lock()
+	for p := range then {
+		first, end := pageRange(p, &m.durable[durablePresent])
+		if err = m.writeWords(durablePresent, &m.durable[durablePresent], first, end); err != nil {
+			break
+		}
+	}
+	m.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("volume map: %w", err)
+	}
+	return m.f.Sync()
 }
 
+// adopt takes both over in memory, and writes what is written to the file.
 func (m *mapFile) adopt(then pageWords, written *bitmap) (wrote pageWords, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -128,6 +146,9 @@ func (m *mapFile) adopt(then pageWords, written *bitmap) (wrote pageWords, err e
 			first, end := pageRange(p, b)
 			for i, w := range words {
 				orWord(b, first+int64(i), w)
+			}
+			if which != durableWritten {
+				continue
 			}
 			if err := m.writeWords(which, b, first, end); err != nil {
 				return nil, fmt.Errorf("volume map: %w", err)

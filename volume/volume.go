@@ -50,6 +50,8 @@ type Config struct {
 	Base Base
 	// QuotaBytes bounds what the file's granules take; 0 for no bound. When it is reached, or the file system is full, writes wait.
 	QuotaBytes int64
+	// KeepFreeBytes is what the file system keeps free: it counts as full when it has no more. 0: a 20th of it, at most 1 GiB. Less than 0: nothing.
+	KeepFreeBytes int64
 	// InPlace is looked at when the volume is made: the file at Path is there and holds the disk, except for Missing, which the base
 	// has. Ranges of Missing may stand in any order and overlap. Otherwise the file is made, and all of it is the base's.
 	InPlace bool
