@@ -177,6 +177,9 @@ func (c *Core) finish(d driven, r *run, res job.Result) {
 	r.awaiting, r.request = false, false
 	overdue := c.now.Since(r.started) >= r.step.Deadline.D()
 	if res.Err != nil && !res.Permanent && !overdue {
+		if r.step.Kind == api.StepChoose {
+			r.lacks = res.Err.Error()
+		}
 		r.attempts++
 		r.resting = true
 		c.after(job.Backoff(r.attempts), func() {
@@ -224,7 +227,7 @@ func (c *Core) watchSilence(s *subject, r *run) {
 // missed says what did not come.
 func (r *run) missed() string {
 	switch {
-	case (r.awaiting || r.request) && r.lacks != "":
+	case (r.awaiting || r.request || r.step.Kind == api.StepChoose) && r.lacks != "":
 		return r.lacks
 	case r.step.Kind == api.StepManual:
 		return "nobody has completed it"

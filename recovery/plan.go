@@ -82,13 +82,18 @@ func (v View) Plan(o *api.Operation, next *api.MachineAssignment) []api.Step {
 	return p.steps
 }
 
-// reconcile brings both sides to where the assignment has them: the side that is not to run first, as well as that goes.
+// reconcile brings both sides to where the assignment has them: the side that is not to run first, as well as that goes. It goes on until
+// it is known what takes its place: a point that is not there must not cost the machine that runs.
 func (p *planner) reconcile(needs string, must bool) {
-	stopped := p.passive(must, needs)
+	before, found := needs, p.find(needs)
+	if found != "" {
+		before = stepChoose
+	}
+	stopped := p.passive(must, before)
 	if must {
 		stopped = "" // it hands over while the other side ships
 	}
-	p.start(needs, stopped, p.find(needs))
+	p.start(needs, stopped, found)
 }
 
 // find finds the point that the run starts from, and has it kept, if it is not known yet.
