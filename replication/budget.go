@@ -100,9 +100,18 @@ func (b *budget) full() bool {
 }
 
 func diskFree(dir string) (int64, error) {
-	var s unix.Statfs_t
+	s, err := statfs(dir)
+	return int64(s.Bavail) * s.Bsize, err
+}
+
+func diskSize(dir string) (int64, error) {
+	s, err := statfs(dir)
+	return int64(s.Blocks) * s.Bsize, err
+}
+
+func statfs(dir string) (s unix.Statfs_t, err error) {
 	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+		return s, fmt.Errorf("space of %s: %w", dir, err)
 	}
-	return int64(s.Bavail) * s.Bsize, nil
+	return s, nil
 }

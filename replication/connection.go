@@ -36,6 +36,7 @@ type connection struct {
 
 	mu       sync.Mutex
 	sent     []sentBatch // not spooled, oldest first
+	last     uint64      // position that the process server may answer for
 	inFlight int         // bytes of them
 	spooled  chan struct{}
 	left     bool
@@ -68,6 +69,9 @@ func (c *connection) run(ctx context.Context, client wire.ReplicationClient) err
 		return errors.New("the first message was no opened")
 	}
 	hello.Stop()
+	if o.Stored > o.Spooled {
+		return fmt.Errorf("the process server says that %d is stored and only %d spooled", o.Stored, o.Spooled)
+	}
 	c.begin(o)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -120,7 +124,7 @@ func (c *connection) recv() (*wire.FromProcessServer, error) {
 
 // begin goes on from what the process server has.
 func (c *connection) begin(o *wire.ShipOpened) {
-	c.opened, c.spooled = true, make(chan struct{}, 1)
+	c.opened, c.spooled, c.last = true, make(chan struct{}, 1), o.Spooled
 	source := c.s.cfg.Source
 	whole := source.Rewind(o.Spooled + 1) // first: it finds out whether the far side speaks of the same past
 	source.Release(o.Spooled)
@@ -150,6 +154,9 @@ func (c *connection) listen() error {
 		if err != nil {
 			return err
 		}
+		if seq := max(m.GetSpooled().GetSeq(), m.GetStored().GetSeq(), m.GetLeft().GetStored()); seq > c.lastSent() {
+			return fmt.Errorf("the process server answers for position %d; %d was sent last", seq, c.lastSent())
+		}
 		switch m := m.M.(type) {
 		case *wire.FromProcessServer_Spooled:
 			c.s.cfg.Source.Release(m.Spooled.Seq)
@@ -167,6 +174,13 @@ func (c *connection) listen() error {
 			return errMoved
 		}
 	}
+}
+
+// lastSent is the position up to which answers make sense. One beyond it would have the source forget what nobody has.
+func (c *connection) lastSent() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
 }
 
 func (c *connection) hasLeft() bool {
@@ -227,7 +241,7 @@ func (c *connection) sendBatch(recs []journal.Record) error {
 	}
 	last := recs[len(recs)-1].Seq
 	c.mu.Lock()
-	c.sent = append(c.sent, sentBatch{last, len(b)})
+	c.sent, c.last = append(c.sent, sentBatch{last, len(b)}), last
 	c.inFlight += len(b)
 	inFlight := c.inFlight
 	c.mu.Unlock()

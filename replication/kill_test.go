@@ -277,3 +277,35 @@ func TestAFullDiskOfTheSpool(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// TestASpoolLeavesRoomForOthers: by default the spool takes not quite all of its file system, which the agent may share.
+func TestASpoolLeavesRoomForOthers(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=40m"); err != nil {
+		t.Fatalf("mounting a tmpfs needs root: %v", err)
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	s := newSite(t)
+	var away atomic.Bool
+	s.vault.fail = func() (error, bool) {
+		if away.Load() {
+			return errors.New("the object store does not answer"), false
+		}
+		return nil, false
+	}
+	_, at, _ := serve(t, s.serverConfig(dir), "")
+	src := newFakeSource(64, 1000)
+	src.size = 64 << 10
+	snd := send(t, s.senderConfig(src, at))
+	src.write(1)
+	eventually(t, "quiet", src.quiet)
+	away.Store(true)
+	eventually(t, "full", func() bool {
+		src.write(rand.N(64))
+		c := snd.Status().Conditions
+		return len(c) == 1 && c[0].Code == ProcessServerFull
+	})
+	if free, err := diskFree(dir); err != nil || free < 2<<20 || free > 8<<20 {
+		t.Errorf("%d bytes of 40 MiB are left, %v", free, err)
+	}
+}

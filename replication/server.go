@@ -27,7 +27,8 @@ type ServerConfig struct {
 	Dir string
 	// SpoolBytes bounds all spools together. Default 10 GiB.
 	SpoolBytes int64
-	// MinFreeBytes is what the spool's file system keeps free. Default 256 KiB: enough for files' heads.
+	// MinFreeBytes is what the spool's file system keeps free: others live there as well, the agent among them. Default a 20th of it, at least
+	// 256 KiB, which is enough for files' heads, and at most 1 GiB.
 	MinFreeBytes int64
 	// RotateBytes is how big a spool file grows. Default: an eighth of SpoolBytes, at most 64 MiB.
 	RotateBytes int64
@@ -68,7 +69,6 @@ func (c *ServerConfig) defaults() error {
 		return fmt.Errorf("process server: a spool of %d bytes; want at least 1 MiB, or 0 for 10 GiB", c.SpoolBytes)
 	}
 	set(&c.SpoolBytes, 10<<30)
-	set(&c.MinFreeBytes, 256<<10)
 	set(&c.RotateBytes, min(c.SpoolBytes/8, 64<<20))
 	set(&c.SegmentBytes, 8<<20)
 	set(&c.SegmentAge, 500*time.Millisecond)
@@ -120,6 +120,13 @@ func StartServer(cfg ServerConfig) (*ProcessServer, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
+	if cfg.MinFreeBytes == 0 {
+		size, err := diskSize(cfg.Dir)
+		if err != nil {
+			return nil, err
+		}
+		cfg.MinFreeBytes = max(256<<10, min(size/20, 1<<30))
+	}
 	ps := &ProcessServer{cfg: cfg, room: newBudget(cfg.Dir, cfg.SpoolBytes, cfg.MinFreeBytes), pace: &bucket{}, since: time.Now(),
 		lanes: map[string]*lane{}, opening: map[string]*sync.Mutex{}, paces: map[string][]Window{}}
 	ps.pace.set(cfg.Bandwidth)
@@ -141,8 +148,10 @@ func (ps *ProcessServer) replay() error {
 		if !e.IsDir() || !streamName.MatchString(e.Name()) {
 			continue
 		}
+		// One that cannot be read must not cost the other machines their protection. It stays where it is until its source opens the stream
+		// again: that goes on from what is stored, and what only the spool had is read again from the disk.
 		if err := ps.replayOne(filepath.Join(ps.cfg.Dir, e.Name())); err != nil {
-			return err
+			ps.cfg.Log.Error("a spool cannot be read and is left alone", "stream", e.Name(), "err", err)
 		}
 	}
 	return nil

@@ -92,6 +92,7 @@ func (s *spool) load(path string, see func(*frame)) (torn bool, err error) {
 			break
 		}
 		if err != nil {
+			s.room.add(f.size) // close gives it back
 			return false, err
 		}
 		f.size, f.last = f.size+int64(fr.bytes), fr.last
@@ -281,6 +282,9 @@ func (c *cursor) next() (*frame, error) {
 	}
 	c.s.mu.Unlock()
 	fr, err := readFrame(c.file.f, c.off, c.after)
+	if err != nil && !errors.Is(err, errTorn) { // a disk that fails will not give it back later either
+		err = fmt.Errorf("%w: %w", errTorn, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("spool file %d at %d: %w", c.file.number, c.off, err)
 	}
