@@ -26,6 +26,8 @@ type Mirror struct {
 	Objects []api.Object
 	// Withheld Secrets that the mirror leaves out, as "Secret/tenant/name".
 	Withheld []string
+	// Vaults names, by tenant, the Vault resource that this vault is, as the newest list says.
+	Vaults map[string]string
 	// Streams that the vault holds, by id.
 	Streams map[string]vault.StreamInfo
 	// Unused says, by name, what could not be used and why; Doubtful what was used all the same.
@@ -38,7 +40,7 @@ var ErrNoMirror = errors.New("the vault holds no mirror of a cluster's resources
 // ReadMirror reads the mirror of a vault that was opened with its identity. What is damaged, missing or of another version is left
 // out and named in Unused.
 func ReadMirror(ctx context.Context, v *vault.Vault) (*Mirror, error) {
-	m := &Mirror{Root: v.Root(), Streams: map[string]vault.StreamInfo{}}
+	m := &Mirror{Root: v.Root(), Vaults: map[string]string{}, Streams: map[string]vault.StreamInfo{}}
 	found, err := v.Resources(ctx)
 	if err := m.damage(err); err != nil {
 		return nil, err
@@ -110,7 +112,7 @@ func (m *Mirror) lists(found []vault.Resource) map[string]*mirrorList {
 			continue
 		}
 		if was := out[r.Tenant]; was == nil || was.compare(l.mirrorTurn) < 0 {
-			out[r.Tenant] = l
+			out[r.Tenant], m.Vaults[r.Tenant] = l, l.Vault
 		}
 		m.Epoch = max(m.Epoch, l.Epoch)
 		if lead.CompareClusters(l.ClusterID, m.ClusterID) > 0 {

@@ -174,6 +174,40 @@ func TestRecoveryBeginsAfterTheMirror(t *testing.T) {
 	}
 }
 
+// TestRecoveryKnowsItsVault: the vaults of a site have one key, and often those of both sites do. Only the one that was recovered from moves, and
+// only its site gets the controller.
+func TestRecoveryKnowsItsVault(t *testing.T) {
+	for _, c := range []struct {
+		what, url, named string
+		want             map[string]string
+	}{
+		{"the list names it, it was moved", "s3://new", "v2", map[string]string{"v1": "s3://one", "v2": "s3://new"}},
+		{"the list names it", "s3://two", "v2", map[string]string{"v1": "s3://one", "v2": "s3://two"}},
+		{"no list, known by its address", "s3://two", "", map[string]string{"v1": "s3://one", "v2": "s3://two"}},
+		{"the list names one that is not there", "s3://two", "v9", map[string]string{"v1": "s3://one", "v2": "s3://two"}},
+	} {
+		var objects []api.Object
+		for name, url := range map[string]string{"v1": "s3://one", "v2": "s3://two"} {
+			objects = append(objects, &api.Vault{Header: head(api.KindVault, "default", name), Spec: api.VaultSpec{Site: "site-" + name, URL: url, Recipient: "age1x", KeyRef: "key"}},
+				&api.Site{Header: head(api.KindSite, "default", "site-"+name)})
+		}
+		r := server.Recovery{Identity: "AGE-SECRET-KEY-1", URL: c.url, Mirror: &server.Mirror{Root: vault.Root{Recipient: "age1x"}, Objects: objects, Vaults: map[string]string{"default": c.named}}}
+		out, _ := r.Prepare()
+		for _, o := range out {
+			switch o := o.(type) {
+			case *api.Vault:
+				if o.Spec.URL != c.want[o.Metadata.Name] {
+					t.Errorf("%s: %s is at %s", c.what, o.Metadata.Name, o.Spec.URL)
+				}
+			case *api.Site:
+				if has := len(o.Spec.Controllers) > 0; has != (o.Metadata.Name == "site-v2") {
+					t.Errorf("%s: controllers of %s: %v", c.what, o.Metadata.Name, o.Spec.Controllers)
+				}
+			}
+		}
+	}
+}
+
 func FuzzReadMirror(f *testing.F) {
 	doc, list := mirrorExamples(f)
 	f.Add(doc, list)

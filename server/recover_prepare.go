@@ -50,9 +50,33 @@ func (p *preparation) note(ref api.Ref, format string, args ...any) {
 	p.out.Notes = append(p.out.Notes, ref.String()+": "+fmt.Sprintf(format, args...))
 }
 
-// vault gives the vault that everything came from what it takes to open it.
+// this tells whether a Vault is the one that everything came from. Others may have its recipient, too: a key is a site's. The list says
+// which it is; without one its address does, and without that all that could be.
+func (p *preparation) this(v *api.Vault) bool {
+	could := func(o api.Object) bool {
+		v, ok := o.(*api.Vault)
+		return ok && v.Spec.Recipient == p.Mirror.Root.Recipient
+	}
+	if !could(v) {
+		return false
+	}
+	named := api.Ref{Kind: api.KindVault, Tenant: v.Metadata.Tenant, Name: p.Mirror.Vaults[v.Metadata.Tenant]}
+	if could(p.objects[named]) {
+		return named == v.Ref()
+	}
+	there := func(o api.Object) bool {
+		return could(o) && o.Head().Metadata.Tenant == v.Metadata.Tenant && o.(*api.Vault).Spec.URL == p.URL
+	}
+	return there(v) || !slices.ContainsFunc(p.Mirror.Objects, there)
+}
+
+// vault gives the vault that everything came from what it takes to open it, and those with the same key the key.
 func (p *preparation) vault(v *api.Vault) {
 	if v.Spec.Recipient != p.Mirror.Root.Recipient {
+		return
+	}
+	p.secret(v.Metadata.Tenant, v.Spec.KeyRef, map[string]string{"identity": p.Identity})
+	if !p.this(v) {
 		return
 	}
 	c := *v
@@ -62,7 +86,6 @@ func (p *preparation) vault(v *api.Vault) {
 		c.Spec.URL = p.URL
 		changed(&c.Header)
 	}
-	p.secret(v.Metadata.Tenant, v.Spec.KeyRef, map[string]string{"identity": p.Identity})
 	if v.Spec.CredentialsRef != "" && len(p.Credentials) > 0 {
 		p.secret(v.Metadata.Tenant, v.Spec.CredentialsRef, p.Credentials)
 	}
@@ -138,8 +161,8 @@ func (p *preparation) group(g *api.ApplianceGroup) {
 func (p *preparation) sites() {
 	name := p.Config.Name
 	home := map[api.Ref]bool{}
-	for _, o := range p.objects {
-		if v, ok := o.(*api.Vault); ok && v.Spec.Recipient == p.Mirror.Root.Recipient {
+	for _, o := range p.Mirror.Objects {
+		if v, ok := o.(*api.Vault); ok && p.this(v) {
 			home[api.Ref{Kind: api.KindSite, Tenant: v.Metadata.Tenant, Name: v.Spec.Site}] = true
 		}
 	}
