@@ -71,7 +71,7 @@ func (c *checker) ask(ctx context.Context, q api.ServiceCheck, reached reacher, 
 		c.mu.Lock()
 		c.failed = err
 		if err == nil {
-			c.answered = time.Since(c.began)
+			c.answered = max(time.Millisecond, time.Since(c.began).Round(time.Millisecond))
 		}
 		first := err != nil && !c.late && time.Since(c.began) > limit
 		c.late = c.late || first
