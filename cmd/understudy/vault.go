@@ -191,6 +191,9 @@ func vaultCreateVerb(c *console) *cobra.Command {
 				return err
 			}
 			defer s.Close()
+			if err := objstore.CheckConditions(cmd.Context(), s); err != nil {
+				return err
+			}
 			v, err := vault.Create(cmd.Context(), s, recipient, vault.Options{})
 			if err != nil {
 				return err
