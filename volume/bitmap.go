@@ -53,5 +53,11 @@ func (b *bitmap) count() (n int64) {
 	return n
 }
 
-func loadWord(b *bitmap, i int64) uint64     { return atomic.LoadUint64(&b.words[i]) }
-func orWord(b *bitmap, i int64, bits uint64) { atomic.OrUint64(&b.words[i], bits) }
+func loadWord(b *bitmap, i int64) uint64 { return atomic.LoadUint64(&b.words[i]) }
+
+// orWord does not touch memory that it leaves as it is: the bitmaps of a large and empty disk take none.
+func orWord(b *bitmap, i int64, bits uint64) {
+	if bits != 0 {
+		atomic.OrUint64(&b.words[i], bits)
+	}
+}

@@ -138,12 +138,16 @@ func (m *mapFile) writeWords(which int, b *bitmap, first, end int64) error {
 
 func (m *mapFile) readBitmap(which int) (bitmap, error) {
 	b := newBitmap(m.n)
-	buf := make([]byte, bitmapSize(m.n))
-	if _, err := m.f.ReadAt(buf, m.offset(which, 0)); err != nil {
-		return b, err
-	}
+	buf := make([]byte, min(bitmapSize(m.n), 64<<10))
 	for i := range b.words {
-		b.words[i] = binary.LittleEndian.Uint64(buf[i*8:])
+		at := i * 8 % len(buf)
+		if at == 0 {
+			part := buf[:min(int64(len(buf)), bitmapSize(m.n)-int64(i)*8)]
+			if _, err := m.f.ReadAt(part, m.offset(which, int64(i))); err != nil {
+				return b, err
+			}
+		}
+		orWord(&b, int64(i), binary.LittleEndian.Uint64(buf[at:]))
 	}
 	if extra := m.n % 64; extra != 0 { // bits behind the end mean nothing
 		b.words[len(b.words)-1] &= 1<<extra - 1

@@ -121,11 +121,12 @@ func (v *Volume) loadBitmaps(boot string) (err error) {
 		if *b, err = m.readBitmap(currentPresent + i); err != nil {
 			return err
 		}
-		for w := range b.words {
-			if !same {
-				b.words[w] = m.durable[i].words[w]
-			}
-			if b.words[w] |= m.durable[i].words[w]; b.words[w] != m.durable[i].words[w] {
+		if !same {
+			*b = newBitmap(m.n)
+		}
+		for w, durable := range m.durable[i].words {
+			orWord(b, int64(w), durable)
+			if b.words[w] != durable {
 				m.changed[i][int64(w)*8/page] = true
 			}
 		}
@@ -138,7 +139,9 @@ func (v *Volume) loadBitmaps(boot string) (err error) {
 	}
 	m.kept = newBitmap(m.n)
 	v.nPresent.Store(v.present.count())
-	copy(m.kept.words, m.durable[durableWritten].words)
+	for w, durable := range m.durable[durableWritten].words {
+		orWord(&m.kept, int64(w), durable)
+	}
 	if same { // what the former process wrote of the durable bitmaps may not be synced
 		return m.f.Sync()
 	}
