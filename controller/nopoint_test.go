@@ -33,3 +33,17 @@ func TestASourceGoesOnUntilAPointIsFound(t *testing.T) {
 		t.Errorf("with a point host1 has %+v, host2 %+v", p, s)
 	}
 }
+
+// A machine whose point is not found has nothing to be shut down: its disks would be opened at position 0.
+func TestNothingIsShutDownBeforeItsPointIsFound(t *testing.T) {
+	e := protected(t)
+	e.execErr["choose"] = errors.New("none of them fits")
+	e.ask(api.Operation{Operation: api.OpFailover})
+	e.pass(5 * time.Second)
+	e.put(api.RequestKey(web), api.Request{Kind: api.RequestCancel, By: "ann", ID: "c", To: e.intent().Job})
+	e.pass(5 * time.Second)
+	if j := e.job(e.intent().Job); j.Status.Phase != api.Cancelled {
+		t.Fatalf("job %s is %s", j.Metadata.Name, j.Status.Phase)
+	}
+	e.allows(api.OpChangePoint, api.OpCancelFailover)
+}

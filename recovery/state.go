@@ -40,6 +40,8 @@ type State struct {
 	FromPoint, InPlace bool
 	// Arrived: the latest job has succeeded, so that a moved machine is there.
 	Arrived bool
+	// Searching: the point that the active side is to start from is not found yet.
+	Searching bool
 	// WayBack: the spec has a failback section. Reached: the passive side's node has a session. VM: we run the machine.
 	WayBack, Reached, VM bool
 	// Partial: what runs at home is not known to have the whole disks there yet; the rest is in the vault.
@@ -87,7 +89,9 @@ var rules = []rule{
 	{api.OpResync, func(s State) bool { return s.at(api.StageProtected, api.Primary) && !s.FromPoint && !s.Paused }, none},
 	{api.OpPause, func(s State) bool { return s.Stage == api.StageProtected && !s.Paused }, none},
 	{api.OpResume, func(s State) bool { return s.Stage == api.StageProtected && s.Paused }, none},
-	{api.OpShutdown, func(s State) bool { return s.VM && !s.Stopped }, none},
+	{api.OpShutdown, func(s State) bool { return s.VM && !s.Stopped }, func(s State) string {
+		return when(s.Searching, "the point that the machine starts from is not found yet")
+	}},
 	{api.OpStart, func(s State) bool { return s.VM && s.Stopped }, none},
 	{api.OpDisable, func(s State) bool {
 		return s.Location == api.Primary && (s.Stage == api.StageProtected || s.Stage == api.StageCommitted) && !s.Drill

@@ -45,6 +45,7 @@ func TestAllowedOperations(t *testing.T) {
 		{"failed back", with(peace(api.StagePending, p), func(s *State) { s.FromPoint, s.InPlace = true, true }), "Commit, CancelFailover, Shutdown"},
 		{"moved, source is gone", with(peace(api.StagePending, r), func(s *State) { s.Reached = false }), "ChangePoint, Commit, Shutdown"},
 		{"move blocked, source is gone", with(peace(api.StagePending, r), func(s *State) { s.Arrived, s.Reached = false, false }), "ChangePoint, CancelFailover, Shutdown"},
+		{"moved, no point found", with(peace(api.StagePending, r), func(s *State) { s.Arrived, s.Searching = false, true }), "ChangePoint, CancelFailover"},
 		{"failed back, not whole", with(peace(api.StageCommitted, p), func(s *State) { s.FromPoint, s.InPlace, s.Partial = true, true, true }), "ReEnable, Shutdown"},
 		{"failed back for good", with(peace(api.StageCommitted, p), func(s *State) { s.FromPoint, s.InPlace = true, true }), "ReEnable, Shutdown, Disable"},
 		{"disabled", peace(api.StageDisabled, p), "ReEnable, Shutdown"},
@@ -61,9 +62,9 @@ func TestEveryStateIsJudged(t *testing.T) {
 	states := 0
 	for _, stage := range []api.Stage{"", api.StageDisabled, api.StageProtected, api.StagePending, api.StageCommitted} {
 		for _, l := range []api.Location{api.Primary, api.Recovery} {
-			for bits := range 1 << 13 {
+			for bits := range 1 << 14 {
 				b := func(i int) bool { return bits>>i&1 == 1 }
-				s := State{stage, l, b(0), b(1), b(2), b(3), b(4), b(5), b(6), b(7), b(8), b(9), b(10), b(11), b(12)}
+				s := State{stage, l, b(0), b(1), b(2), b(3), b(4), b(5), b(6), b(7), b(8), b(9), b(10), b(11), b(12), b(13)}
 				states++
 				allowed := Allowed(s)
 				for _, op := range api.Operations() {
@@ -81,7 +82,7 @@ func TestEveryStateIsJudged(t *testing.T) {
 			}
 		}
 	}
-	if states != 5*2*8192 {
+	if states != 5*2*16384 {
 		t.Fatalf("%d states", states)
 	}
 }

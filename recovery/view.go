@@ -152,7 +152,8 @@ func (v View) State() State {
 		s.Moving = s.Busy && m.Stage == api.StagePending
 		s.Arrived = j.Status.Phase == api.Succeeded
 	}
-	s.Arrived = s.Arrived && (m.Run == nil || m.Run.Point != nil)
+	s.Searching = m.Run != nil && m.Run.Point == nil
+	s.Arrived = s.Arrived && !s.Searching
 	st := v.active(m)
 	s.Partial = m.Run != nil && m.Location == api.Primary && (st == nil || st.Hydrated < 100)
 	if st != nil && m.Stage == api.StageProtected {
