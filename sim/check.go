@@ -76,6 +76,9 @@ func (c *checker) issued(h *host, e controller.Effect) {
 			h.epoch = e.Epoch
 		}
 	case controller.Transact:
+		if c.w.estate != nil && strings.HasPrefix(e.Ops[0].Key, "status/") {
+			c.w.estate.shown[e.Ops[0].Key] = string(e.Ops[0].Value)
+		}
 		c.asked[askedKey{h, h.m.life, e.ID}] = asked{h, c.w.now, h.epoch}
 	case controller.Execute:
 		c.execute(e)

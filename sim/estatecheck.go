@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -144,10 +143,19 @@ func (e *estate) echoed(h *host, x controller.Echo) {
 		if g == nil || drill {
 			continue
 		}
-		if t := e.told[g.ref]; t.node != "" && t.node != x.Node {
+		if t := e.told[g.ref]; t.node != x.Node && e.under(x.Node, owner) < t.generation {
 			e.w.violate(4, fmt.Sprintf("%s tells %s that it still runs %s, and %s was told to run it", h.m.name, x.Node, g.ref, t.node))
 		}
 	}
+}
+
+// under gives the newest generation of a machine that a node was told of.
+func (e *estate) under(node, owner string) (newest int64) {
+	n := e.w.nodeNamed(node)
+	for _, engine := range []string{api.EngineProtect, api.EngineSite} {
+		newest = max(newest, n.seen.Sections[lead.SectionKey(engine, owner)].Section.Generation)
+	}
+	return newest
 }
 
 // pushed looks at a push as it is given: what an agent is told follows a stored intent, and nobody is told to run what is old.
@@ -298,13 +306,6 @@ func (e *estate) knew(g *guest, generation int64) bool {
 		}
 	}
 	return false
-}
-
-// notOpened looks at a run whose point cannot be read: it was pinned before it was told, if the keeper was there.
-func (e *estate) notOpened(p *process, c *api.SiteConfig, err error) {
-	if errors.Is(err, errPruned) && e.knew(p.c.guest, p.cfg.section.Generation) {
-		e.w.violate(pinned, fmt.Sprintf("%s cannot begin %s: %v, though its keeper knew", p.c.where(), c.Instance, err))
-	}
 }
 
 // cameUp notes that a run from a point is up.

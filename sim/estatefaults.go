@@ -201,8 +201,8 @@ func (e *estate) settle() {}
 
 // estateSettles is how long after the last fault everything of an estate must have come to rest, besides a leader's election: a
 // job that was blocked is tried again after 30 s, and a repair of both sides takes a guest's shutdown, a start, a point that is
-// read from a slow vault, the service's answer, and as much again for the next one.
-const estateSettles = 6 * time.Minute
+// read from a slow vault, the service's answer, which may take six minutes, and as much again for the next one.
+const estateSettles = 12 * time.Minute
 
 // unsettled says what is not as it must be in the end.
 func (e *estate) unsettled() (string, int) {

@@ -130,7 +130,11 @@ func (f *faults) force() {
 // end ends the faults, unless the seed has not seen enough yet.
 func (f *faults) end() bool {
 	w := f.w
-	if w.check.failovers < 3 && w.calm < 2*faultsLast {
+	most := 2 * faultsLast
+	if w.estate != nil {
+		most = 4 * faultsLast // each waits for an operator
+	}
+	if w.check.failovers < 3 && w.calm < most {
 		w.calm += 3 * time.Minute
 		if w.estate != nil {
 			w.after(10*time.Second, f.randomEstate)

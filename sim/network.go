@@ -31,6 +31,9 @@ func (n *network) add(name string) place {
 func (n *network) path(a, b place) *path { return &n.paths[a][b] }
 func (n *network) open(a, b place) bool  { return n.paths[a][b].cut == 0 }
 
+// clean tells that nothing is wrong with a path.
+func (n *network) clean(a, b place) bool { return *n.path(a, b) == path{} }
+
 // latency of one message now.
 func (n *network) latency(a, b place) time.Duration {
 	d := time.Duration(200+n.w.rng.IntN(1800)) * time.Microsecond

@@ -156,7 +156,6 @@ func (p *process) openRun(c *api.SiteConfig, then func(*image, error)) {
 			err = errDiskTaken
 		}
 		if err != nil {
-			n.w.estate.notOpened(p, c, err)
 			then(nil, err)
 			return
 		}
@@ -283,7 +282,12 @@ func (p *process) answer(c *api.SiteConfig) {
 		return
 	}
 	p.answers.asked = true
-	p.after(p.c.h.n.w.between(time.Second, 15*time.Second), func() {
+	w := p.c.h.n.w
+	d := w.between(time.Second, 15*time.Second)
+	if w.chance(w.faulty(0.1)) {
+		d = w.between(time.Minute, 6*time.Minute) // it recovers first
+	}
+	p.after(d, func() {
 		if p.answers.asked = false; p.live == nil {
 			return
 		}
