@@ -71,10 +71,6 @@ func (r *rawSender) until(ok func(*wire.FromProcessServer) bool) error {
 	}
 }
 
-func spooledTo(seq uint64) func(*wire.FromProcessServer) bool {
-	return func(m *wire.FromProcessServer) bool { return m.GetSpooled().GetSeq() >= seq }
-}
-
 func storedTo(seq uint64) func(*wire.FromProcessServer) bool {
 	return func(m *wire.FromProcessServer) bool { return m.GetStored().GetSeq() >= seq }
 }

@@ -29,8 +29,7 @@ type fakeSource struct {
 	gapAt            time.Time
 	gaps             int
 	stored, released uint64
-	longest          time.Duration // that a write took
-	size             int           // bytes of a write
+	size             int // bytes of a write
 }
 
 func newFakeSource(blocks, limit int) *fakeSource {

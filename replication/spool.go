@@ -126,16 +126,6 @@ func (s *spool) span() (base, last uint64) {
 	return s.files[0].base, s.newest().last
 }
 
-// bytes is what the files take.
-func (s *spool) bytes() (n int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, f := range s.files {
-		n += f.size
-	}
-	return n
-}
-
 // append writes a batch behind the others. Room for frameHead and the batch must have been taken; on an error it is given back.
 // errSpoolFull: the file is as it was.
 func (s *spool) append(batch []byte, last uint64, arrived time.Time) error {

@@ -151,7 +151,7 @@ func TestOperationsOfAMachine(t *testing.T) {
 	if err := s.admin.Call(t.Context(), "POST", "/v1/jobs/"+job+"/cancel", nil, "", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	m = s.untilMachine("cancelled", func(m *api.ProtectedMachine) bool { return slices.Contains(m.Status.AllowedOperations, api.OpFailover) })
+	s.untilMachine("cancelled", func(m *api.ProtectedMachine) bool { return slices.Contains(m.Status.AllowedOperations, api.OpFailover) })
 	_, err = post(s.admin, api.Operation{Operation: api.OpCommit})
 	wantCode(t, err, api.CodeConflict, "allowed are TestFailover, Failover")
 	q, err := post(s.admin, api.Operation{Operation: api.OpFailover, Notes: "the roof is gone"})
@@ -177,7 +177,9 @@ func TestOperationsOfAMachine(t *testing.T) {
 	if ready, known := report.Ready["default/machine/web"]; ready || !known {
 		t.Errorf("doctor takes a machine that is being moved for ready: %+v", report.Ready)
 	}
-	if !slices.ContainsFunc(report.Findings, func(f api.DoctorFinding) bool { return f.Code == "NotReady" && strings.Contains(f.Message, "Failback is not allowed now: job") }) {
+	if !slices.ContainsFunc(report.Findings, func(f api.DoctorFinding) bool {
+		return f.Code == "NotReady" && strings.Contains(f.Message, "Failback is not allowed now: job")
+	}) {
 		t.Errorf("doctor does not say why: %+v", report)
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"filippo.io/age"
 
 	"github.com/understudy-ha/understudy/api"
-	"github.com/understudy-ha/understudy/client"
 	"github.com/understudy-ha/understudy/journal"
 	"github.com/understudy-ha/understudy/lead"
 	"github.com/understudy-ha/understudy/objstore/open"
@@ -30,12 +29,6 @@ type lost struct {
 	dir     string // of the vault
 	cluster string
 	machine *api.ProtectedMachine
-}
-
-// machineOf reads web, which must be there.
-func machineOf(t *testing.T, c *client.Client) *api.ProtectedMachine {
-	t.Helper()
-	return (&site{t: t, admin: c}).machine("web")
 }
 
 // loseCluster runs a controller with a machine, until everything of it is in the vault, and takes the controller away.
@@ -116,10 +109,7 @@ func (s *site) untilMirrored(l *lost, ok func(names []string) bool) {
 		if err := s.admin.Call(s.t.Context(), "GET", "/v1/vaults/v", nil, "", nil, &v); err != nil {
 			s.t.Fatal(err)
 		}
-		var names []string
-		for _, f := range l.mirrored() {
-			names = append(names, f)
-		}
+		names := l.mirrored()
 		if m := v.Status.Mirror; ok(names) && m != nil && m.Objects == len(names)-1 && slices.Equal(m.Withheld, []string{"Secret/default/backkey", "Secret/default/key"}) {
 			return
 		}

@@ -136,7 +136,7 @@ func (b pastBase) ReadAt(ctx context.Context, p []byte, off int64) error {
 type past struct{ *vault.ViewDisk }
 
 func (d past) ReadAt(ctx context.Context, p []byte, off int64) error {
-	return pastBase{d.ViewDisk}.ReadAt(ctx, p, off)
+	return pastBase(d).ReadAt(ctx, p, off)
 }
 
 func (d past) WriteAt(context.Context, []byte, int64, bool) error   { return nbd.ErrReadOnly }
