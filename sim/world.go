@@ -50,7 +50,7 @@ type world struct {
 
 // Failure is an invariant that did not hold.
 type Failure struct {
-	// Invariant is its number in DESIGN.md; 0 for what no world should meet.
+	// Invariant is its number in DESIGN.md; 0 for what no world should meet, 7 and more for what docs/simulation.md says of machines.
 	Invariant int           `json:"invariant"`
 	Text      string        `json:"text"`
 	At        time.Duration `json:"at"`
