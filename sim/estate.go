@@ -25,6 +25,7 @@ type estate struct {
 	told    map[api.Ref]told
 	epochs  map[generation]bool // that assignments had
 	asks    map[api.Ref]ask
+	pins    map[string]time.Duration  // by job: when its keeper was known to know
 	shown   map[string]string         // by key of a status: what a leader wrote last
 	ops     map[api.OperationKind]int // that succeeded
 	seen    []spot                    // of the latest look
@@ -47,7 +48,7 @@ type image [blocks]int
 
 func (w *world) populateEstate() {
 	e := &estate{w: w, vaults: map[string]*vaultModel{}, up: map[string]bool{}, told: map[api.Ref]told{}, epochs: map[generation]bool{},
-		asks: map[api.Ref]ask{}, shown: map[string]string{}, ops: map[api.OperationKind]int{}}
+		asks: map[api.Ref]ask{}, shown: map[string]string{}, pins: map[string]time.Duration{}, ops: map[api.OperationKind]int{}}
 	w.estate = e
 	for _, n := range []struct {
 		name string

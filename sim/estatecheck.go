@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/job"
@@ -44,6 +45,9 @@ func (e *estate) happened(j *api.Job, s *api.Step) bool {
 		}
 		return true
 	case api.StepAwait:
+		if strings.HasPrefix(s.ID, "pin:") {
+			e.pins[j.Metadata.Name] = e.w.now
+		}
 		return true
 	}
 	return c.succeeded[j.Metadata.Name+" "+s.ID]
@@ -110,13 +114,16 @@ func (e *estate) pruned(v *vaultModel, k api.KeptStream, p point) {
 	}
 }
 
+// takesUp is how long a keeper's process may take to go by what its agent took for it.
+const takesUp = 2 * time.Minute
+
 // knew tells whether the keeper was told of the point that the job of a generation found.
 func (e *estate) knew(g *guest, generation int64) bool {
 	for _, j := range e.w.check.jobs {
 		if j.Spec.Subject != g.ref || j.Spec.Generation != generation {
 			continue
 		}
-		if slices.ContainsFunc(j.Status.Steps, func(s api.Step) bool { return strings.HasPrefix(s.ID, "pin:") && s.State == api.StepDone }) {
+		if at, ok := e.pins[j.Metadata.Name]; ok && e.w.now-at > takesUp {
 			return true
 		}
 	}

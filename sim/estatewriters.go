@@ -83,7 +83,7 @@ func (e *estate) assert() {
 // watchOld: a node that can be told does not run what is old for long.
 func (e *estate) watchOld(g *guest, s spot, newest int64) {
 	switch {
-	case s.generation >= newest || !e.reachable(s.c.h.n):
+	case s.generation >= newest || !e.reachable(s.c.h.n) || e.busy(g):
 		s.c.old = 0
 	case s.c.old == 0:
 		s.c.old = e.w.now
@@ -91,6 +91,12 @@ func (e *estate) watchOld(g *guest, s spot, newest int64) {
 		e.w.violate(4, fmt.Sprintf("%s runs at %s under generation %d, which has been in touch for %v, while generation %d runs elsewhere",
 			g.ref, s.c.where(), s.generation, e.w.now-s.c.old, newest))
 	}
+}
+
+// busy tells whether a job of the machine runs: what could not be told when it began is told after it.
+func (e *estate) busy(g *guest) bool {
+	a := e.w.assignment(g.ref)
+	return a != nil && e.w.check.jobs[a.Job].Status.Phase == api.Running
 }
 
 // reachable tells whether a leader can tell a node something.
