@@ -57,7 +57,11 @@ func (v View) next(o *api.Operation) *api.MachineAssignment {
 // reEnable ships to the recovery site again: only what was written since the point that the recovery site once started from, if
 // the machine came home from there.
 func (v View) reEnable(m *api.MachineAssignment) {
-	m.Stage, m.ShipBase = api.StageProtected, "none"
+	m.Stage = api.StageProtected
+	if m.Run != nil && m.ShipBase != "" {
+		return // it was disabled: its stream goes on, on what it stands on
+	}
+	m.ShipBase = "none"
 	if m.Run == nil {
 		v.rename(m)
 		return
