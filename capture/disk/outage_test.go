@@ -259,6 +259,7 @@ func TestInterruptedMaking(t *testing.T) {
 			}
 			if m != nil {
 				w.pause.Store(nil)
+				close(stop) // what runs in the background may have got there meanwhile
 				m.Close()
 				break
 			}
