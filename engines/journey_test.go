@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"github.com/understudy-ha/understudy/engines/processserver"
 	"github.com/understudy-ha/understudy/engines/protect"
 	"github.com/understudy-ha/understudy/engines/site"
+	"github.com/understudy-ha/understudy/freeport"
 	"github.com/understudy-ha/understudy/nbd"
 	"github.com/understudy-ha/understudy/pki"
 )
@@ -131,10 +131,9 @@ func (r *run) until(what string, ok func(api.EngineState) bool) api.EngineState 
 }
 
 func (w *world) port() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Address()
 	w.ok(err)
-	defer l.Close()
-	return l.Addr().String()
+	return at
 }
 
 // guest is somebody who uses a machine's disk.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/engines"
+	"github.com/understudy-ha/understudy/freeport"
 	"github.com/understudy-ha/understudy/pki"
 )
 
@@ -130,14 +130,6 @@ func (l *pathLab) full() map[string]string {
 		placeVault: filepath.Join(l.dir, "store"), placeSite: l.homes[roleSite].Data()}
 }
 
-func freeAddress() (string, error) {
-	s, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return s.Addr().String(), s.Close()
-}
-
 func (l *pathLab) makeConfigs() (err error) {
 	if l.ca, err = pki.NewCA(time.Now()); err != nil {
 		return err
@@ -145,10 +137,10 @@ func (l *pathLab) makeConfigs() (err error) {
 	if l.key, err = age.GenerateX25519Identity(); err != nil {
 		return err
 	}
-	if l.store, err = freeAddress(); err != nil {
+	if l.store, err = freeport.Address(); err != nil {
 		return err
 	}
-	if l.ships, err = freeAddress(); err != nil {
+	if l.ships, err = freeport.Address(); err != nil {
 		return err
 	}
 	for _, role := range []string{rolePS, roleKeeper} {

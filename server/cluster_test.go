@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/understudy-ha/understudy/api"
 	"github.com/understudy-ha/understudy/client"
+	"github.com/understudy-ha/understudy/freeport"
 	"github.com/understudy-ha/understudy/lead"
 	"github.com/understudy-ha/understudy/pki"
 	"github.com/understudy-ha/understudy/server"
@@ -31,15 +31,14 @@ import (
 	"github.com/understudy-ha/understudy/wire"
 )
 
-// freePort gives a port that nobody listened on a moment ago.
+// freePort gives an address that nobody listened on a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return at
 }
 
 // trio is three controllers on one store in memory.

@@ -19,7 +19,7 @@ func engineSays(s api.Section) *api.EngineState {
 	switch {
 	case s.Protect != nil:
 		phase := map[string]string{"writable": "protected"}[s.Protect.Mode]
-		return &api.EngineState{Phase: phase, Done: s.Protect.PointNow, LastPointSeq: 2, Stored: 2, RPO: api.Duration(300 * time.Millisecond)}
+		return &api.EngineState{Phase: phase, Done: s.Protect.PointNow, LastPointSeq: 2, Stored: 2, Changes: api.ChangeCount{Captured: 2, Stored: 2}, RPO: api.Duration(300 * time.Millisecond)}
 	case s.Site != nil:
 		return &api.EngineState{Phase: map[string]string{"writable": "running", "discard": "discarded"}[s.Site.Mode], Instance: s.Site.Instance}
 	}

@@ -29,7 +29,7 @@ func newMachineMetrics(objects func(api.Kind) []api.Object) *machineMetrics {
 		objects: objects,
 		rpo: gauge("understudy_machine_rpo_seconds", "Age of the newest write that the other side has, now and as quantiles of the last ten minutes; absent while nothing is shipped.",
 			"machine", "over"),
-		records:  gauge("understudy_machine_records", "Records of the machine's stream: captured, of these stored at the other side, and not stored but remembered as dirty.", "machine", "state"),
+		records:  gauge("understudy_machine_records", "Changes of the machine (writes and zeroes): captured, of these stored at the other side, and not stored but remembered as dirty.", "machine", "state"),
 		health:   gauge("understudy_machine_replication_health", "0 nothing is shipped, as wanted; 1 normal, 2 warning, 3 critical.", "machine"),
 		location: gauge("understudy_machine_location", "1 for the side that runs the machine: Primary or Recovery.", "machine", "location", "state"),
 		ready:    gauge("understudy_machine_failover_ready", "1 if Failover (at Primary) or Failback (at Recovery) is allowed now.", "machine"),

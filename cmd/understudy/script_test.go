@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/understudy-ha/understudy/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -46,14 +48,11 @@ func setUpScript(e *testscript.Env) error {
 		return err
 	}
 	for _, name := range []string{"API", "CLUSTER", "ARM", "PS1", "PS2"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		at, err := freeport.Address()
 		if err != nil {
 			return err
 		}
-		e.Setenv(name, l.Addr().String())
-		if err := l.Close(); err != nil {
-			return err
-		}
+		e.Setenv(name, at)
 	}
 	all := map[string]*appliance{}
 	for _, name := range []string{"A", "B"} {

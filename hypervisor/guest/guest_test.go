@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/understudy-ha/understudy/freeport"
 	"github.com/understudy-ha/understudy/hypervisor"
 	"github.com/understudy-ha/understudy/hypervisor/guest"
 	"github.com/understudy-ha/understudy/hypervisor/guest/workload"
@@ -52,12 +52,11 @@ func newBench(t *testing.T) *bench {
 			}
 		}
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
-	return &bench{t: t, kit: kit, hv: hv, http: netip.MustParseAddrPort(l.Addr().String())}
+	return &bench{t: t, kit: kit, hv: hv, http: netip.MustParseAddrPort(at)}
 }
 
 func (b *bench) machine(disks ...hypervisor.Disk) hypervisor.Machine {

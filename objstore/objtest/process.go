@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/understudy-ha/understudy/freeport"
 )
 
 // startLimit bounds a server's start; a busy machine takes a while to load node.
@@ -78,12 +79,11 @@ func (s *Server) Kill() {
 // freePort gives a port that nobody listens on now.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := freeport.Take(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return ports[0]
 }
 
 // tool gives the path of what make deps puts under .cache. Without it the test fails with its name.

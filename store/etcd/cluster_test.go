@@ -13,7 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/understudy-ha/understudy/store/internal/freeport"
+	"github.com/understudy-ha/understudy/freeport"
 	"github.com/understudy-ha/understudy/store/storetest"
 )
 

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/understudy-ha/understudy/store/internal/freeport"
+	"github.com/understudy-ha/understudy/freeport"
 )
 
 // Options are how the servers run. The zero value will do.

@@ -27,3 +27,12 @@ func Take(n int) ([]int, error) {
 	}
 	return ports, nil
 }
+
+// Address gives a loopback address that nobody listens on right now.
+func Address() (string, error) {
+	ports, err := Take(1)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint("127.0.0.1:", ports[0]), nil
+}
