@@ -19,16 +19,15 @@ type estate struct {
 	// source and target are the hosts, home and away the process servers' nodes.
 	source, target, home, away *node
 
-	points  int             // numbers recovery points
-	edition int             // numbers processes and the like
-	up      map[string]bool // instances that were up, by guest and instance
-	told    map[api.Ref]told
-	epochs  map[generation]bool // that assignments had
-	asks    map[api.Ref]ask
-	pins    map[string]time.Duration  // by job: when its keeper was known to know
-	shown   map[string]string         // by key of a status: what a leader wrote last
-	ops     map[api.OperationKind]int // that succeeded
-	seen    []spot                    // of the latest look
+	points int             // numbers recovery points
+	up     map[string]bool // instances that were up, by guest and instance
+	told   map[api.Ref]told
+	epochs map[generation]bool // that assignments had
+	asks   map[api.Ref]ask
+	pins   map[string]time.Duration  // by job: when its keeper was known to know
+	shown  map[string]string         // by key of a status: what a leader wrote last
+	ops    map[api.OperationKind]int // that succeeded
+	seen   []spot                    // of the latest look
 }
 
 // guest is a protected machine, as the world knows it.
