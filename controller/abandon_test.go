@@ -129,6 +129,19 @@ func TestAnOldBatchForgetsNoOwnWrite(t *testing.T) {
 	}
 }
 
+// A request that came before the store had answered that the one before it was taken away was once forgotten with that one, and never
+// answered.
+func TestALateAnswerForgetsNoNewRequest(t *testing.T) {
+	w := newWorld(t)
+	w.up(nil)
+	w.late = func() { w.put(api.RequestKey(dmz), api.Request{Kind: api.RequestFailover, To: "a", By: "bob", ID: "2"}) }
+	w.put(api.RequestKey(dmz), api.Request{Kind: api.RequestFailover, To: "b", By: "ann", ID: "1"})
+	w.pass(10 * time.Second)
+	if _, waits := w.data[api.RequestKey(dmz)]; waits || w.late != nil {
+		t.Fatalf("bob's request waits: %v, with %+v", waits, w.assignment())
+	}
+}
+
 // A leader that gave its lease back at once once left a push behind in a slow agent's socket: its tick was still good, so
 // the agent let it in while the successor led.
 func TestStopOutwaitsUnansweredPushes(t *testing.T) {

@@ -188,11 +188,12 @@ func (c *Core) commit(d driven, w change) {
 	if w.outcomes > 0 {
 		c.do(Boundary{Where: AfterEffect, Job: w.job.Metadata.Name})
 	}
-	epoch := c.elector.Epoch()
-	c.transact(c.guard(conds...), ops, func(done TxnDone) { c.committed(d, w, ops, epoch, done) })
+	epoch, answered := c.elector.Epoch(), s.requestRev
+	c.transact(c.guard(conds...), ops, func(done TxnDone) { c.committed(d, w, ops, epoch, answered, done) })
 }
 
-func (c *Core) committed(d driven, w change, ops []store.Op, epoch int64, done TxnDone) {
+// committed takes the store's answer. answered is the revision of the request that was taken away, if one was.
+func (c *Core) committed(d driven, w change, ops []store.Op, epoch int64, answered store.Rev, done TxnDone) {
 	s := d.base()
 	if !c.leading || c.elector.Epoch() != epoch {
 		return // abandon has let go of it
@@ -205,7 +206,9 @@ func (c *Core) committed(d driven, w change, ops []store.Op, epoch int64, done T
 	s.writing, s.dirty = false, true
 	for i, op := range ops {
 		if op.Delete {
-			c.forget(op.Key)
+			if s.requestRev == answered { // the next one may have been seen before this answer came
+				c.forget(op.Key)
+			}
 		} else {
 			c.own[op.Key] = done.Revs[i]
 			c.learn(store.Entry{Key: op.Key, Value: op.Value, Rev: done.Revs[i]})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,7 @@ type world struct {
 	mute     map[string]bool   // node never answers
 	failTxn  error             // for the next transaction with an assignment
 	lost     func()            // if set, the next transaction with an assignment happens and its answer is lost; then it is called
+	late     func()            // if set, the watch shows the next transaction that deletes something before its answer comes, and meanwhile it is called
 	failed   Transact          // the one that failTxn hit
 	slow     bool              // reads see the store at once and are answered by release
 	answers  []Event
@@ -237,6 +239,13 @@ func (w *world) transact(e Transact) {
 		w.push(TxnDone{ID: e.ID, Err: store.ErrUnknown})
 		w.push(Changed{Batch: store.Batch{Changes: changes}})
 		lost()
+		return
+	}
+	if late := w.late; late != nil && slices.Contains(revs, 0) {
+		w.late = nil
+		w.push(Changed{Batch: store.Batch{Changes: changes}})
+		late()
+		w.push(TxnDone{ID: e.ID, Revs: revs})
 		return
 	}
 	w.push(TxnDone{ID: e.ID, Revs: revs})
