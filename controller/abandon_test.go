@@ -134,7 +134,9 @@ func TestAnOldBatchForgetsNoOwnWrite(t *testing.T) {
 func TestALateAnswerForgetsNoNewRequest(t *testing.T) {
 	w := newWorld(t)
 	w.up(nil)
-	w.late = func() { w.put(api.RequestKey(dmz), api.Request{Kind: api.RequestFailover, To: "a", By: "bob", ID: "2"}) }
+	w.late = func() {
+		w.put(api.RequestKey(dmz), api.Request{Kind: api.RequestFailover, To: "a", By: "bob", ID: "2"})
+	}
 	w.put(api.RequestKey(dmz), api.Request{Kind: api.RequestFailover, To: "b", By: "ann", ID: "1"})
 	w.pass(10 * time.Second)
 	if _, waits := w.data[api.RequestKey(dmz)]; waits || w.late != nil {
