@@ -27,6 +27,25 @@ func TestALostLeaderForgetsItsUnfinishedWrites(t *testing.T) {
 	}
 }
 
+// A leader that had led before once kept to the status that it wrote then, whatever another one had written since.
+func TestANewLeaderWritesItsStatus(t *testing.T) {
+	w := newWorld(t)
+	w.up(nil)
+	w.pass(2 * time.Second)
+	w.cut = true
+	w.pass(10 * time.Second)
+	if w.core.leading {
+		t.Fatal("still leads without a store")
+	}
+	key := api.StatusKey(dmz)
+	w.data[key] = store.Entry{Key: key, Value: []byte(`{"message":"another leader's"}`), Rev: w.rev}
+	w.cut = false
+	w.pass(10 * time.Second)
+	if got := string(w.data[key].Value); strings.Contains(got, "another leader's") {
+		t.Fatalf("status %s", got)
+	}
+}
+
 // A controller that was told to stop while it followed must not begin to lead.
 func TestAStoppedFollowerDoesNotLead(t *testing.T) {
 	w := newWorld(t)

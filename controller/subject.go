@@ -110,6 +110,7 @@ func (s *subject) setRequest(r *api.Request, rev store.Rev) {
 func (s *subject) letGo() {
 	s.runs, s.orphans, s.writing = map[string]*run{}, map[uint64]string{}, false
 	s.results, s.retryAt = nil, time.Time{}
+	s.status.written = nil // another leader may write another one
 	s.dirty = true
 }
 
