@@ -40,8 +40,8 @@ func (c *console) followJob(ctx context.Context, cl *client.Client, name string)
 		if j.Status.Phase.Ended() {
 			return errEnough
 		}
-		if first && j.Spec.Subject.Kind == api.KindProtectedMachine {
-			beside.Go(func() { c.followMachine(watching, cl, j.Spec.Subject.Name) })
+		if machine := j.Spec.Subject; first && machine.Kind == api.KindProtectedMachine {
+			beside.Go(func() { c.followMachine(watching, cl, machine.Name) })
 		}
 		return nil
 	})
