@@ -279,7 +279,11 @@ func (l *machineLab) compareHome(ctx context.Context) error {
 		return err
 	}
 	defer v.Close()
-	view, err := v.View(ctx, s.Replication.Stream, s.Replication.Stored)
+	end, err := v.Stream(ctx, s.Replication.Stream) // the machine is down: nothing comes after
+	if err != nil {
+		return err
+	}
+	view, err := v.View(ctx, end.ID, end.Seq)
 	if err != nil {
 		return err
 	}
