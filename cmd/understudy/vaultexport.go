@@ -67,14 +67,7 @@ func (c *console) exportVault(ctx context.Context, f *vaultExportFlags) error {
 		return err
 	}
 	defer s.Close()
-	info, err := v.Stream(ctx, f.stream)
-	if err != nil {
-		return err
-	}
-	if err := whole(ctx, v, info); err != nil {
-		return err
-	}
-	seq, err := position("vault export", f.point, &info)
+	info, seq, err := past(ctx, v, "vault export", f.stream, f.point)
 	if err != nil {
 		return err
 	}
@@ -107,6 +100,18 @@ func (c *console) exportTo(ctx context.Context, v *vault.Vault, f *vaultExportFl
 		return err
 	}
 	return errors.Join(w.ExportRaw(ctx, disk, out, c.progress("export")), w.Close())
+}
+
+// past finds a position of a stream that can be read from the vault alone.
+func past(ctx context.Context, v *vault.Vault, verb, stream, point string) (info vault.StreamInfo, seq uint64, err error) {
+	if info, err = v.Stream(ctx, stream); err != nil {
+		return info, 0, err
+	}
+	if err := whole(ctx, v, info); err != nil {
+		return info, 0, err
+	}
+	seq, err = position(verb, point, &info)
+	return info, seq, err
 }
 
 // whole refuses a stream of which the vault holds only what differs from a disk that is elsewhere: what is not there would read as zeroes.

@@ -59,14 +59,7 @@ func (c *console) serveVault(ctx context.Context, f *vaultServeFlags) error {
 		return err
 	}
 	defer s.Close()
-	info, err := v.Stream(ctx, f.stream)
-	if err != nil {
-		return err
-	}
-	if err := whole(ctx, v, info); err != nil {
-		return err
-	}
-	seq, err := position("vault serve", f.point, &info)
+	_, seq, err := past(ctx, v, "vault serve", f.stream, f.point)
 	if err != nil {
 		return err
 	}
@@ -95,7 +88,7 @@ func (c *console) serveVault(ctx context.Context, f *vaultServeFlags) error {
 func offer(srv *nbd.Server, w *vault.View, overlay string) (volumes []*volume.Volume, err error) {
 	for i := range w.Disks() {
 		d := w.Disk(i)
-		e := nbd.Export{Name: d.ID(), Description: fmt.Sprintf("understudy: %s at %d", w.Info().ID, w.Seq()), Backend: past{d}, ReadOnly: true, Blocking: true}
+		e := nbd.Export{Name: d.ID(), Description: fmt.Sprintf("understudy: %s at %d", w.Info().ID, w.Seq()), Backend: pastDisk{d}, ReadOnly: true, Blocking: true}
 		if overlay != "" {
 			v, err := volume.Open(volume.Config{Path: filepath.Join(overlay, d.ID()+".raw"), Base: pastBase{d}})
 			if err != nil {
@@ -132,18 +125,18 @@ func (b pastBase) ReadAt(ctx context.Context, p []byte, off int64) error {
 	return err
 }
 
-// past is a disk of a view as a backend that nothing can change.
-type past struct{ *vault.ViewDisk }
+// pastDisk is a disk of a view as a backend that nothing can change.
+type pastDisk struct{ *vault.ViewDisk }
 
-func (d past) ReadAt(ctx context.Context, p []byte, off int64) error {
+func (d pastDisk) ReadAt(ctx context.Context, p []byte, off int64) error {
 	return pastBase(d).ReadAt(ctx, p, off)
 }
 
-func (d past) WriteAt(context.Context, []byte, int64, bool) error   { return nbd.ErrReadOnly }
-func (d past) Zero(context.Context, int64, int64, bool, bool) error { return nbd.ErrReadOnly }
-func (d past) Trim(context.Context, int64, int64, bool) error       { return nbd.ErrReadOnly }
-func (d past) Flush(context.Context) error                          { return nil }
-func (d past) Extents(ctx context.Context, off, n int64, yield func(off, n int64, e nbd.Extent) bool) error {
+func (d pastDisk) WriteAt(context.Context, []byte, int64, bool) error   { return nbd.ErrReadOnly }
+func (d pastDisk) Zero(context.Context, int64, int64, bool, bool) error { return nbd.ErrReadOnly }
+func (d pastDisk) Trim(context.Context, int64, int64, bool) error       { return nbd.ErrReadOnly }
+func (d pastDisk) Flush(context.Context) error                          { return nil }
+func (d pastDisk) Extents(ctx context.Context, off, n int64, yield func(off, n int64, e nbd.Extent) bool) error {
 	return d.ViewDisk.Extents(ctx, off, n, func(off, n int64, zero bool) bool {
 		e := nbd.Extent(0)
 		if zero {
