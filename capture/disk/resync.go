@@ -215,13 +215,13 @@ func (m *Machine) emitPieces(r *round, disk uint16, first, n int64, pieces []jou
 	return nil
 }
 
-// clearWhenStored remembers bits to clear; neighbours are remembered together, at most 4096 blocks. mu is held.
+// clearWhenStored remembers bits to clear. Neighbours that wait for the same position, since they needed no record, are remembered
+// together; those of a later position are not, else what is stored would stay dirty for as long as reading is ahead. mu is held.
 func (m *Machine) clearWhenStored(c clearing) {
 	if k := len(m.clears) - 1; k >= 0 {
 		l := &m.clears[k]
-		if l.disk == c.disk && l.begin == c.begin && l.first+l.n == c.first && l.n+c.n <= 4096 {
+		if l.seq == c.seq && l.disk == c.disk && l.begin == c.begin && l.first+l.n == c.first {
 			l.n += c.n
-			l.seq = c.seq
 			return
 		}
 	}
