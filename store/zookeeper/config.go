@@ -30,7 +30,7 @@ type Config struct {
 	// SessionTimeout is how long a connection may be silent: after two thirds of it the client goes to
 	// another server. Servers allow 2 to 20 of their ticks. Default 4 s.
 	SessionTimeout time.Duration
-	// Timeout bounds a call whose context allows more. Default 5 s.
+	// Timeout bounds a call whose context allows more, and the silence in one that reads everything. Default 5 s.
 	Timeout time.Duration
 	// Tombstones is how long the znode of a deleted key is kept, and how often old ones are looked for. It must be
 	// longer than any transaction can be under way. At least 1 min. Default 1 h.

@@ -118,7 +118,7 @@ func (s *Store) current(ctx context.Context) (*link, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w, last: %w", store.ErrUnavailable, ctx.Err(), orNone(why))
+			return nil, fmt.Errorf("%w: %w, last: %w", store.ErrUnavailable, context.Cause(ctx), orNone(why))
 		case <-changed:
 		}
 	}
@@ -140,6 +140,10 @@ func pause(ctx context.Context, d time.Duration) {
 
 // begin gives the context of one call, and counts the call until end.
 func (s *Store) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+	return s.beginFor(ctx, s.cfg.Timeout)
+}
+
+func (s *Store) beginFor(ctx context.Context, limit time.Duration) (_ context.Context, end func(), err error) {
 	if ctx.Err() != nil {
 		return nil, nil, fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
 	}
@@ -149,7 +153,7 @@ func (s *Store) begin(ctx context.Context) (_ context.Context, end func(), err e
 		return nil, nil, fmt.Errorf("%w: the store is closed", store.ErrUnavailable)
 	}
 	s.running.Add(1)
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	unlink := context.AfterFunc(s.done, cancel)
 	return ctx, func() { unlink(); cancel(); s.running.Done() }, nil
 }
@@ -173,7 +177,7 @@ func do[T any](ctx context.Context, s *Store, l *link, requests func(l *link) (T
 	case <-l.lost:
 		return none, errLost
 	case <-ctx.Done():
-		return none, ctx.Err()
+		return none, context.Cause(ctx)
 	}
 }
 
@@ -189,8 +193,8 @@ func read[T any](ctx context.Context, s *Store, requests func(l *link) (T, error
 		switch {
 		case err == nil || errors.Is(err, zk.ErrNoNode):
 			return v, err
-		case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
-			return v, fmt.Errorf("%w: %w: %w", store.ErrUnavailable, ctx.Err(), err)
+		case ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)):
+			return v, fmt.Errorf("%w: %w: %w", store.ErrUnavailable, context.Cause(ctx), err)
 		case ctx.Err() != nil || answered(err):
 			return v, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 		}
@@ -278,30 +282,43 @@ func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
 	return e, err
 }
 
-// List implements store.Store. What it gives is no snapshot: each entry is as of a moment during the call.
+// List implements store.Store. What it gives is no snapshot: each entry is as of a moment during the call. It takes as long as there are
+// entries, and ends when the servers answer nothing for Config.Timeout.
 func (s *Store) List(ctx context.Context, prefix string) ([]store.Entry, error) {
 	if err := store.ValidPrefix(prefix); err != nil {
 		return nil, err
 	}
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginFor(ctx, bulkTimeout)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	entries, err := read(ctx, s, func(l *link) ([]store.Entry, error) { return s.list(ctx, l, prefix) })
+	ctx, answered, stop := whileAnswered(ctx, s.cfg.Timeout)
+	defer stop()
+	entries, err := read(ctx, s, func(l *link) ([]store.Entry, error) { return s.list(ctx, l, prefix, answered) })
 	if err != nil {
 		return nil, fmt.Errorf("list %q: %w", prefix, err)
 	}
 	return entries, nil
 }
 
-func (s *Store) list(ctx context.Context, l *link, prefix string) ([]store.Entry, error) {
+// whileAnswered gives a context that ends when answered was not called for d.
+func whileAnswered(ctx context.Context, d time.Duration) (_ context.Context, answered, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	silence := time.AfterFunc(d, func() { cancel(fmt.Errorf("no answer for %v: %w", d, context.DeadlineExceeded)) })
+	return ctx, func() { silence.Reset(d) }, func() { silence.Stop(); cancel(nil) }
+}
+
+// list reads all entries; it calls answered at each answer.
+func (s *Store) list(ctx context.Context, l *link, prefix string, answered func()) ([]store.Entry, error) {
 	if err := l.barrier(s.barrier()); err != nil {
 		return nil, err
 	}
 	names := make([][]string, buckets)
 	err := each(buckets, func(i int) (err error) {
-		names[i], _, err = l.conn.Children(s.bucket(i))
+		if names[i], _, err = l.conn.Children(s.bucket(i)); err == nil {
+			answered()
+		}
 		return cmpErr(ctx.Err(), err)
 	})
 	if err != nil {
@@ -321,6 +338,7 @@ func (s *Store) list(ctx context.Context, l *link, prefix string) ([]store.Entry
 			return ctx.Err()
 		}
 		if err == nil {
+			answered()
 			found[i], _ = s.entry(keys[i], data, stat)
 		}
 		return cmpErr(ctx.Err(), err)

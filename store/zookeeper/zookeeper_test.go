@@ -346,3 +346,21 @@ func BenchmarkTxn(b *testing.B) {
 	ready(b, s)
 	storetest.BenchmarkTxn(b, s)
 }
+
+// TestWhileAnswered: reading everything goes on for as long as there are answers, and ends when there are none.
+func TestWhileAnswered(t *testing.T) {
+	const silence = 400 * time.Millisecond
+	ctx, answered, stop := whileAnswered(t.Context(), silence)
+	defer stop()
+	for range 12 {
+		time.Sleep(silence / 10)
+		answered()
+	}
+	if ctx.Err() != nil {
+		t.Errorf("it ended although answers came: %v", context.Cause(ctx))
+	}
+	<-ctx.Done()
+	if err := context.Cause(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer for 400ms") {
+		t.Errorf("it ended with %v", err)
+	}
+}
