@@ -19,7 +19,7 @@ func (v View) conditions(d *Decision) {
 		switch vd := v.verdict(m.Name); {
 		case vd.Health == api.Down:
 			d.condition("MemberDown", api.Critical, fmt.Sprintf("%s: %s", m.Name, vd.Detail), "redundancy")
-		case vd.Health == api.Unknown && v.Led > settleIn:
+		case vd.Health == api.Unknown && v.probed() > settleIn:
 			d.condition("MemberUnknown", api.Warning, fmt.Sprintf("%s: too few observers have an opinion (%d up, %d down)", m.Name, vd.Up, vd.Down), "no move is decided on it")
 		}
 	}

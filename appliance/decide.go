@@ -51,7 +51,7 @@ type Decision struct {
 	Again time.Duration
 }
 
-// settleIn is how long a new leader waits for verdicts on members it would rather choose, when nobody is active yet.
+// settleIn is how long a new leader, or a new group, waits for verdicts on members that would rather be chosen, when nobody is active yet.
 const settleIn = 10 * time.Second
 
 // doubtFor is how soon to look again when the latest probe spoke against a verdict.
@@ -124,8 +124,8 @@ func (v View) establish(d *Decision) {
 	to := ""
 	for _, m := range v.Group.Spec.Members {
 		h := v.verdict(m.Name).Health
-		if h == api.Unknown && v.Led < settleIn {
-			d.Again = settleIn - v.Led
+		if probed := v.probed(); h == api.Unknown && probed < settleIn {
+			d.Again = settleIn - probed
 			return
 		}
 		if h == api.Up {
@@ -137,6 +137,14 @@ func (v View) establish(d *Decision) {
 		return
 	}
 	d.Kind, d.To, d.Reason = api.JobEstablish, to, "first healthy member in order of preference"
+}
+
+// probed is how long the members can have been probed for this leader. A group made in the future, by the clocks, counts as old.
+func (v View) probed() time.Duration {
+	if age := v.Now.Sub(v.Group.Metadata.Created); age >= 0 {
+		return min(v.Led, age)
+	}
+	return v.Led
 }
 
 func (v View) failover(d *Decision) {

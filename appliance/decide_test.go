@@ -65,6 +65,8 @@ func TestDecide(t *testing.T) {
 		{name: "nobody yet", verdicts: "UU", kind: api.JobEstablish, to: "a"},
 		{name: "nobody yet, first down", verdicts: "DU", kind: api.JobEstablish, to: "b"},
 		{name: "nobody yet, first unknown, new leader", verdicts: "?U", change: func(v *View) { v.Led = time.Second }},
+		{name: "nobody yet, first unknown, new group", verdicts: "?U", change: func(v *View) { v.Group.Metadata.Created = t0.Add(-time.Second) }},
+		{name: "nobody yet, first unknown, a group of tomorrow", verdicts: "?U", change: func(v *View) { v.Group.Metadata.Created = t0.Add(time.Hour) }, kind: api.JobEstablish, to: "b"},
 		{name: "nobody yet, first unknown for long", verdicts: "?U", kind: api.JobEstablish, to: "b"},
 		{name: "nobody yet, all down", verdicts: "DD"},
 

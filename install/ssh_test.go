@@ -107,7 +107,7 @@ func TestAKeyThatIsNotTheirsIsRefused(t *testing.T) {
 func TestAPlanThatFailsIsUndone(t *testing.T) {
 	t.Setenv("TMPDIR", "/dev/shm") // dozens of syncs on a busy disk would take their time
 	s := sshtest.Start(t, "")
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	r, err := Dial(ctx, address(t, s.Address), HostKeys{Files: []string{s.Known}}, Login{IdentityFile: s.Key})
 	if err != nil {

@@ -24,7 +24,7 @@ func TestWhatSystemdIsAsked(t *testing.T) {
 		}
 	}
 	s := sshtest.Start(t, dir+":/usr/sbin:/usr/bin:/sbin:/bin")
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	r, err := Dial(ctx, address(t, s.Address), HostKeys{Files: []string{s.Known}}, Login{IdentityFile: s.Key})
 	if err != nil {
