@@ -40,6 +40,8 @@ type State struct {
 	FromPoint, InPlace bool
 	// Arrived: the latest job has succeeded, so that a moved machine is there.
 	Arrived bool
+	// Repairing: the latest job is a repair that has not ended. What is asked for takes over from it, but a move is not committed meanwhile.
+	Repairing bool
 	// Searching: the point that the active side is to start from is not found yet.
 	Searching bool
 	// WayBack: the spec has a failback section. Reached: the passive side's node has a session. VM: we run the machine.
@@ -66,7 +68,7 @@ var rules = []rule{
 	{api.OpFailover, func(s State) bool { return s.at(api.StageProtected, api.Primary) }, State.noPoint},
 	{api.OpChangePoint, func(s State) bool { return s.at(api.StagePending, api.Recovery) && !s.InPlace }, none},
 	{api.OpCommit, func(s State) bool { return s.Stage == api.StagePending }, func(s State) string {
-		return when(!s.Arrived, "the move has not succeeded")
+		return cmp.Or(when(s.Repairing, "a repair is running, which ends by itself"), when(!s.Arrived, "the move has not succeeded"))
 	}},
 	{api.OpCancelFailover, func(s State) bool { return s.Stage == api.StagePending }, func(s State) string {
 		return when(s.Arrived && !s.Reached, "the node that it would go back to has no session: the machine would run nowhere")

@@ -34,6 +34,7 @@ func TestAllowedOperations(t *testing.T) {
 		{"moving", with(peace(api.StagePending, r), func(s *State) { s.Busy, s.Moving, s.Arrived = true, true, false }), "CancelFailover"},
 		{"moved", peace(api.StagePending, r), "ChangePoint, Commit, CancelFailover, Shutdown"},
 		{"move blocked", with(peace(api.StagePending, r), func(s *State) { s.Arrived = false }), "ChangePoint, CancelFailover, Shutdown"},
+		{"move repaired", with(peace(api.StagePending, r), func(s *State) { s.Arrived, s.Repairing = false, true }), "ChangePoint, CancelFailover, Shutdown"},
 		{"moved during a drill", with(peace(api.StagePending, r), func(s *State) { s.Drill = true }), "TestFailoverCleanup, ChangePoint, Commit, CancelFailover, Shutdown"},
 		{"committed", peace(api.StageCommitted, r), "Reprotect, Shutdown"},
 		{"committed, no way back", with(peace(api.StageCommitted, r), func(s *State) { s.WayBack = false }), "Shutdown"},
@@ -62,9 +63,9 @@ func TestEveryStateIsJudged(t *testing.T) {
 	states := 0
 	for _, stage := range []api.Stage{"", api.StageDisabled, api.StageProtected, api.StagePending, api.StageCommitted} {
 		for _, l := range []api.Location{api.Primary, api.Recovery} {
-			for bits := range 1 << 14 {
+			for bits := range 1 << 15 {
 				b := func(i int) bool { return bits>>i&1 == 1 }
-				s := State{stage, l, b(0), b(1), b(2), b(3), b(4), b(5), b(6), b(7), b(8), b(9), b(10), b(11), b(12), b(13)}
+				s := State{stage, l, b(0), b(1), b(2), b(3), b(4), b(5), b(6), b(7), b(8), b(9), b(10), b(11), b(12), b(13), b(14)}
 				states++
 				allowed := Allowed(s)
 				for _, op := range api.Operations() {
@@ -82,7 +83,7 @@ func TestEveryStateIsJudged(t *testing.T) {
 			}
 		}
 	}
-	if states != 5*2*16384 {
+	if states != 5*2*32768 {
 		t.Fatalf("%d states", states)
 	}
 }
@@ -95,6 +96,11 @@ func TestRefusalsSayWhatIsMissing(t *testing.T) {
 	}
 	s = peace(api.StageCommitted, api.Recovery)
 	if got := Refuse(s, api.OpFailback); got != "Failback is not allowed: the machine is FailoverCommitted at Recovery; allowed now: Reprotect, Shutdown" {
+		t.Error(got)
+	}
+	moved := peace(api.StagePending, api.Recovery)
+	moved.Arrived, moved.Repairing = false, true
+	if got := Refuse(moved, api.OpCommit); !strings.HasPrefix(got, "Commit is not allowed: a repair is running, which ends by itself;") {
 		t.Error(got)
 	}
 	s.WayBack = false

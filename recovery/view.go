@@ -149,6 +149,7 @@ func (v View) State() State {
 		Reached: v.connected(v.node(other(m.Location)))}
 	if j := v.Job; j != nil {
 		s.Busy = j.Status.Phase == api.Running && j.Spec.Kind != api.JobRepair // what is asked for takes over from a repair
+		s.Repairing = j.Status.Phase == api.Running && j.Spec.Kind == api.JobRepair
 		s.Moving = s.Busy && m.Stage == api.StagePending
 		s.Arrived = j.Status.Phase == api.Succeeded
 	}

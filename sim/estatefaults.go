@@ -215,12 +215,23 @@ func (e *estate) unsettled() (string, int) {
 			return "a request of " + g.ref.String() + " is not answered", 3
 		}
 		j := e.w.check.jobs[a.Job]
-		if j.Status.Phase == api.Cancelled || j.Status.Phase == api.Blocked && (j.Spec.Kind == api.JobKind(api.OpTestFailover) || e.pointless(a)) {
-			continue // it waits for the operator
+		if e.waits(j, a) {
+			continue
 		}
 		if wrong := e.astray(g, a); wrong != "" {
 			return wrong, 4
 		}
 	}
 	return "", 0
+}
+
+// waits tells whether the operator has to say how to go on.
+func (e *estate) waits(j *api.Job, a *api.Assignment) bool {
+	switch {
+	case j.Status.Phase == api.Cancelled:
+		return true
+	case j.Status.Phase == api.Blocked && j.Spec.Kind == api.JobKind(api.OpTestFailover):
+		return true
+	}
+	return e.pointless(a) && (j.Status.Phase == api.Blocked || j.Spec.Kind == api.JobRepair) // repairs look for the point again and again
 }

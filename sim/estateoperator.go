@@ -127,12 +127,18 @@ const settles = 10 * time.Second
 // recorded looks at refusals: what the status lists, and goes on listing, is accepted.
 func (e *estate) recorded(ev api.Event) {
 	g := e.at(ev.Regarding)
-	if g == nil || ev.Code != "RequestRefused" {
+	if g == nil || ev.Code != "RequestRefused" || e.repairing(g) {
 		return
 	}
 	if l := e.w.leader(); l != nil {
 		e.stillLists(g, ev, e.asks[g.ref], l, e.w.now+settles)
 	}
+}
+
+// repairing tells whether a repair runs: what waits for its end is listed before it and after it.
+func (e *estate) repairing(g *guest) bool {
+	j := e.w.check.jobs[e.w.assignment(g.ref).Job]
+	return j.Spec.Kind == api.JobRepair && j.Status.Phase == api.Running
 }
 
 // stillLists looks whether a status that allowed what was refused stays as it is, while one leader could write another.
