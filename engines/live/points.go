@@ -105,18 +105,19 @@ func (m *Machine) settlePoints() (waiting bool) {
 	p := m.capture.Position()
 	m.mu.Lock()
 	last, asked := m.lost(m.points)
+	m.mu.Unlock()
+	if asked && m.marks.Set("point", "") != nil { // first: it is not done while its position is not known any more
+		return true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if last {
 		m.points.last, m.points.seq = journal.PointInfo{}, 0
 	}
 	if asked || m.points.asked <= p.Stored {
 		m.points.asked = 0
 	}
-	waiting = m.points.asked != 0
-	m.mu.Unlock()
-	if asked {
-		return m.marks.Set("point", "") != nil || waiting
-	}
-	return waiting
+	return m.points.asked != 0
 }
 
 // lost tells whether a gap has taken the newest point, and the one that was asked for.
@@ -138,6 +139,7 @@ func (m *Machine) recallPoint() error {
 	if p.Stored < seq {
 		m.points.asked = seq
 	}
+	m.points.seq = seq
 	return nil
 }
 

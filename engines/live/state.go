@@ -12,12 +12,13 @@ import (
 // Describe adds how the machine lives.
 func (m *Machine) Describe(s *api.EngineState) {
 	p := m.capture.Position()
+	done := m.marks.Get("point") // before what is known of the points: who reads that one is done reads its position too, or a later one
 	m.mu.Lock()
 	sender, points, yieldNo, vmGone := m.sender, m.points, m.yieldNo, m.vmGone
 	protection := m.protection(p)
 	m.mu.Unlock()
 	s.Phase, s.Percent = phaseOf(m.capture.Access(), p, protection)
-	s.Done = m.marks.Get("point")
+	s.Done = done
 	last, asked := m.lost(points)
 	if asked {
 		s.Done = "" // it is made again

@@ -332,11 +332,22 @@ func (e *engine) hydrate(volumes []*volume.Volume, kbps int64) {
 			}
 		}
 	}
+	for e.noteHydrated(volumes) != nil {
+		select {
+		case <-e.ctx.Done():
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
+// noteHydrated notes that the volumes are whole, unless they are of a run that is over.
+func (e *engine) noteHydrated(volumes []*volume.Volume) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.ctx.Err() == nil && len(volumes) == len(e.volumes) && len(volumes) > 0 && volumes[0] == e.volumes[0] { // not of a run that is over
-		_ = e.marks.Set(hydrated, "yes") // not noted: the next process finds out again
+	if e.ctx.Err() != nil || len(volumes) == 0 || len(volumes) != len(e.volumes) || volumes[0] != e.volumes[0] {
+		return nil
 	}
+	return e.marks.Set(hydrated, "yes")
 }
 
 // close lets go of everything but the virtual machine.

@@ -60,7 +60,7 @@ func (e *engine) describe(s *api.EngineState, p *api.SiteConfig, m *live.Machine
 	}
 	s.Hydrated = 100
 	if size > 0 && e.marks.Get(hydrated) == "" {
-		s.Hydrated = 100 * float64(present) / float64(size)
+		s.Hydrated = min(99.9, 100*float64(present)/float64(size)) // 100 is said once it is noted: then nothing else is needed any more
 	}
 	if s.Phase == "readonly" || s.Phase == "yielded" || s.Phase == "waiting" {
 		return
