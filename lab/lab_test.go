@@ -47,6 +47,9 @@ func otherRelease(t *testing.T) string {
 	return path
 }
 
+// Scenarios that say what happens, and not how soon, run beside each other (t.Parallel): they mostly wait. Those that measure, or load the
+// machine, run before them, one at a time.
+
 // testOptions has the binary and shows progress in the test's log.
 func testOptions(t *testing.T) Options {
 	t.Helper()

@@ -3,6 +3,7 @@ package lab
 import "testing"
 
 func TestAMachineIsRehearsed(t *testing.T) {
+	t.Parallel()
 	o := testOptions(t)
 	o.Rounds = 1
 	r := runScenario(t, "drill", o)
@@ -13,9 +14,13 @@ func TestAMachineIsRehearsed(t *testing.T) {
 	}
 }
 
-func TestAMachineIsRecovered(t *testing.T) { runScenario(t, "recovery", testOptions(t)) }
+func TestAMachineIsRecovered(t *testing.T) {
+	t.Parallel()
+	runScenario(t, "recovery", testOptions(t))
+}
 
 func TestAMachineComesHome(t *testing.T) {
+	t.Parallel()
 	r := runScenario(t, "failback", testOptions(t))
 	if figure(t, r, "differing_bytes", "") > figure(t, r, "resync_bytes", "") {
 		t.Error("more differed than was compared")

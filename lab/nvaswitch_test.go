@@ -64,6 +64,7 @@ func TestAppliancesFail(t *testing.T) {
 }
 
 func TestAddressesMoveUnderALease(t *testing.T) {
+	t.Parallel()
 	o := testOptions(t)
 	o.Effects, o.Faults, o.Rounds, o.NoPeers, o.NoControl = "lease", []string{"planned", "node", "control-plane-gone"}, 1, true, true
 	o.Gone = 8 * time.Second
@@ -71,6 +72,7 @@ func TestAddressesMoveUnderALease(t *testing.T) {
 }
 
 func TestControlPlaneFails(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		store  string
 		faults []string

@@ -10,6 +10,7 @@ import (
 
 // Every process of the data path is killed under load, 20 times in all.
 func TestPathSurvivesKills(t *testing.T) {
+	t.Parallel()
 	o := testOptions(t)
 	o.Rounds = 20
 	for _, f := range pathFaults() {
@@ -34,6 +35,7 @@ func TestPathSurvivesKills(t *testing.T) {
 
 // Every line and every disk of the data path fails once, and the source does not notice.
 func TestPathOutages(t *testing.T) {
+	t.Parallel()
 	o := testOptions(t)
 	o.Gone = 8 * time.Second
 	for _, f := range pathFaults() {

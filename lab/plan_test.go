@@ -66,6 +66,7 @@ func TestCheckOrderCanFail(t *testing.T) {
 
 // TestPlan runs the scenario with real processes.
 func TestPlan(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	o := testOptions(t)

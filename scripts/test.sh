@@ -13,7 +13,7 @@ log=$(mktemp)
 setsid bash -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec chrt --idle 0 scripts/sim.sh 300' >"$log" 2>&1 &
 simulation=$!
 trap 'kill -- -$simulation 2>/dev/null || true; rm -f "$log"' EXIT
-go test -count=1 -timeout 40m -v ./lab
+go test -count=1 -timeout 40m -parallel 2 -v ./lab
 echo "waiting for the simulation"
 failed=0
 wait "$simulation" || failed=$?
