@@ -6,9 +6,23 @@ cd "$(dirname "$0")/.."
 seeds=${1:-10000}
 go build -o bin/simulate ./cmd/simulate
 go build -tags mutants -o bin/simulate-mutants ./cmd/simulate
-bin/simulate -seeds "$seeds"
-bin/simulate-mutants -mutants -seeds 1000 # stops at the first that finds it
-go test -count=1 -timeout 0 ./vault -run '^TestSimulation$' -v -vaultseeds "$seeds"
-go test -count=1 -timeout 0 -tags mutants ./vault -run '^TestEveryPlantedDefectIsFound$' -v
-bin/simulate-mutants -world machines -mutants -seeds 1000
-bin/simulate -world machines -seeds "$seeds"
+
+# The vault's simulation is one thread: it runs beside the others.
+vault() {
+  go test -count=1 -timeout 0 ./vault -run '^TestSimulation$' -v -vaultseeds "$seeds" &&
+    go test -count=1 -timeout 0 -tags mutants ./vault -run '^TestEveryPlantedDefectIsFound$' -v
+}
+log=$(mktemp)
+set -m # in a process group of its own
+vault >"$log" 2>&1 &
+set +m
+simulation=$!
+trap 'kill -- "-$simulation" 2>/dev/null || true; rm -f "$log"' EXIT
+for world in appliances machines; do
+  bin/simulate -world $world -seeds "$seeds"
+  bin/simulate-mutants -world $world -mutants -seeds 1000 # stops at the first that finds it
+done
+failed=0
+wait "$simulation" || failed=$?
+cat "$log"
+exit "$failed"
