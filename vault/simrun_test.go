@@ -57,6 +57,9 @@ func TestSimulation(t *testing.T) {
 			}
 			continue
 		}
+		if w.head == nil {
+			continue // no writer came to make the stream: the store refused, or other actors took all turns
+		}
 		c := w.store.Counts()
 		for name, n := range map[string]int{"positions": int(w.head.Seq), "epochs": int(w.head.Epoch), "swaps": int(w.head.Version), "sweeps": int(w.head.Swept),
 			"lost answers": c.LostAnswers, "lost requests": c.LostRequests, "late": c.Late, "arrived": c.Arrived, "refused": c.Refused, "lost reads": c.LostReads,
