@@ -233,5 +233,6 @@ func (e *estate) waits(j *api.Job, a *api.Assignment) bool {
 	case j.Status.Phase == api.Blocked && j.Spec.Kind == api.JobKind(api.OpTestFailover):
 		return true
 	}
-	return e.pointless(a) && (j.Status.Phase == api.Blocked || j.Spec.Kind == api.JobRepair) // repairs look for the point again and again
+	looks := j.Status.Phase == api.Running && j.Spec.Kind == api.JobRepair // for the point, again and again
+	return e.pointless(a) && (j.Status.Phase == api.Blocked || looks)
 }

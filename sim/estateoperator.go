@@ -127,7 +127,7 @@ const settles = 10 * time.Second
 // recorded looks at refusals: what the status lists, and goes on listing, is accepted.
 func (e *estate) recorded(ev api.Event) {
 	g := e.at(ev.Regarding)
-	if g == nil || ev.Code != "RequestRefused" || e.repairing(g) {
+	if g == nil || ev.Code != "RequestRefused" || e.asks[g.ref].op == api.OpCommit && e.repairing(g) {
 		return
 	}
 	if l := e.w.leader(); l != nil {
@@ -135,7 +135,7 @@ func (e *estate) recorded(ev api.Event) {
 	}
 }
 
-// repairing tells whether a repair runs: what waits for its end is listed before it and after it.
+// repairing tells whether a repair runs: a Commit waits for its end, and is listed before it and after it. All else takes over from it.
 func (e *estate) repairing(g *guest) bool {
 	j := e.w.check.jobs[e.w.assignment(g.ref).Job]
 	return j.Spec.Kind == api.JobRepair && j.Status.Phase == api.Running
