@@ -148,8 +148,9 @@ func (v View) State() State {
 		InPlace: m.Run != nil && m.Run.InPlace, WayBack: v.Machine.Spec.Failback != nil, VM: v.Machine.Spec.VM != nil,
 		Reached: v.connected(v.node(other(m.Location)))}
 	if j := v.Job; j != nil {
-		s.Busy = j.Status.Phase == api.Running && j.Spec.Kind != api.JobRepair // what is asked for takes over from a repair
-		s.Repairing = j.Status.Phase == api.Running && j.Spec.Kind == api.JobRepair
+		running := j.Status.Phase == api.Running
+		s.Repairing = running && j.Spec.Kind == api.JobRepair
+		s.Busy = running && !s.Repairing // what is asked for takes over from a repair
 		s.Moving = s.Busy && m.Stage == api.StagePending
 		s.Arrived = j.Status.Phase == api.Succeeded
 	}

@@ -293,31 +293,31 @@ func (s *Store) List(ctx context.Context, prefix string) ([]store.Entry, error) 
 		return nil, err
 	}
 	defer end()
-	ctx, answered, stop := whileAnswered(ctx, s.cfg.Timeout)
+	ctx, heard, stop := whileAnswered(ctx, s.cfg.Timeout)
 	defer stop()
-	entries, err := read(ctx, s, func(l *link) ([]store.Entry, error) { return s.list(ctx, l, prefix, answered) })
+	entries, err := read(ctx, s, func(l *link) ([]store.Entry, error) { return s.list(ctx, l, prefix, heard) })
 	if err != nil {
 		return nil, fmt.Errorf("list %q: %w", prefix, err)
 	}
 	return entries, nil
 }
 
-// whileAnswered gives a context that ends when answered was not called for d.
-func whileAnswered(ctx context.Context, d time.Duration) (_ context.Context, answered, stop func()) {
+// whileAnswered gives a context that ends when heard was not called for d.
+func whileAnswered(ctx context.Context, d time.Duration) (_ context.Context, heard, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	silence := time.AfterFunc(d, func() { cancel(fmt.Errorf("no answer for %v: %w", d, context.DeadlineExceeded)) })
 	return ctx, func() { silence.Reset(d) }, func() { silence.Stop(); cancel(nil) }
 }
 
-// list reads all entries; it calls answered at each answer.
-func (s *Store) list(ctx context.Context, l *link, prefix string, answered func()) ([]store.Entry, error) {
+// list reads all entries; it calls heard at each answer.
+func (s *Store) list(ctx context.Context, l *link, prefix string, heard func()) ([]store.Entry, error) {
 	if err := l.barrier(s.barrier()); err != nil {
 		return nil, err
 	}
 	names := make([][]string, buckets)
 	err := each(buckets, func(i int) (err error) {
 		if names[i], _, err = l.conn.Children(s.bucket(i)); err == nil {
-			answered()
+			heard()
 		}
 		return cmpErr(ctx.Err(), err)
 	})
@@ -338,7 +338,7 @@ func (s *Store) list(ctx context.Context, l *link, prefix string, answered func(
 			return ctx.Err()
 		}
 		if err == nil {
-			answered()
+			heard()
 			found[i], _ = s.entry(keys[i], data, stat)
 		}
 		return cmpErr(ctx.Err(), err)
