@@ -202,7 +202,8 @@ func TestRestartIsNotForgotten(t *testing.T) {
 	pc := api.ProtectConfig{Machine: "default/db", UID: "u1", Stream: "u1-1", Mode: "writable", Disks: []api.MachineDisk{{Name: "root", Path: w.disk(0)}}}
 	s := api.Section{Engine: api.EngineProtect, Owner: "o", Generation: 1, Protect: &pc}
 	r := w.start("src", "src", protect.New, s)
-	w.ok(os.RemoveAll(filepath.Join(r.home.Data(), "capture"))) // no bitmap can be made any more
+	capture := filepath.Join(r.home.Data(), "capture") // moved in one step, as it is being written: no bitmap can be made any more
+	w.ok(os.Rename(capture, capture+".gone"))
 	pc.Restart = "again"
 	if err := r.e.Set(t.Context(), r.cfg); err == nil {
 		t.Fatal("it is begun all the same")
