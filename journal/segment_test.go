@@ -87,7 +87,11 @@ func paint(t *testing.T, m image, s *Segment, index []Extent) {
 
 func TestSegmentGivesEveryPrefixBack(t *testing.T) {
 	key := newKey(t)
-	for seed := range uint64(20) {
+	seeds := uint64(20)
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 1))
 		recs := randomRecords(r, 5, 1+r.IntN(150))
 		bind := Binding{Vault: "v", Stream: "s-1", Epoch: 3, Prev: Sum([]byte("before"))}

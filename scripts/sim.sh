@@ -7,14 +7,17 @@ seeds=${1:-10000}
 go build -o bin/simulate ./cmd/simulate
 go build -tags mutants -o bin/simulate-mutants ./cmd/simulate
 
-# The vault's simulation is one thread: it runs beside the others.
-vault() {
-  go test -count=1 -timeout 0 ./vault -run '^TestSimulation$' -v -vaultseeds "$seeds" &&
+# The vault's simulation and the seeded tests of what lies under it are one thread: they run beside the others.
+seeded='TestSegmentGivesEveryPrefixBack|TestCrashes|TestACutFlushForgetsNoWrite|TestPointsReadBackThroughCompactionAndPruning'
+seeded+='|TestABigDiskOpensLikeASmallOne|TestGapsThatDoNotCloseLeaveFewBitmaps'
+storage() {
+  go test -count=1 -timeout 0 ./journal ./volume ./vault ./capture/disk -run "^($seeded)$" &&
+    go test -count=1 -timeout 0 ./vault -run '^TestSimulation$' -v -vaultseeds "$seeds" &&
     go test -count=1 -timeout 0 -tags mutants ./vault -run '^TestEveryPlantedDefectIsFound$' -v
 }
 log=$(mktemp)
 set -m # in a process group of its own
-vault >"$log" 2>&1 &
+storage >"$log" 2>&1 &
 set +m
 simulation=$!
 trap 'kill -- "-$simulation" 2>/dev/null || true; rm -f "$log"' EXIT

@@ -105,6 +105,9 @@ func boot(t *testing.T, v *Vault, c *counting) cost {
 // TestABigDiskOpensLikeASmallOne: what a boot costs does not depend on how much is indexed beside what it reads. Times are
 // logged and not judged; on an idle machine they differ by a few per cent.
 func TestABigDiskOpensLikeASmallOne(t *testing.T) {
+	if testing.Short() {
+		*scaleExtents = min(*scaleExtents, 100_000)
+	}
 	costs := []cost{}
 	for _, size := range []int64{1 << 30, int64(*scaleExtents) * blockEvery} {
 		inner, err := dir.Open(t.Context(), t.TempDir())

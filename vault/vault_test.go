@@ -56,7 +56,11 @@ func TestEveryPositionReadsBack(t *testing.T) {
 }
 
 func TestPointsReadBackThroughCompactionAndPruning(t *testing.T) {
-	for seed := range uint64(2) {
+	seeds := uint64(2)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 3))
 		v, s := memoryVault(t, small())
 		m := &model{disks: testDisks()}

@@ -31,7 +31,11 @@ func TestCrashes(t *testing.T) {
 // TestACutFlushForgetsNoWrite cuts the power at every operation of the first flush after a write: what is on the disk then and differs from what
 // it was made as counts as written.
 func TestACutFlushForgetsNoWrite(t *testing.T) {
-	for seed := range uint64(30) {
+	seeds := uint64(30)
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := range seeds {
 		for after := range 6 {
 			w := newWorld(t, rand.New(rand.NewPCG(seed, 2)), false)
 			p := make([]byte, 1024)

@@ -55,11 +55,15 @@ func TestAGapClosesUnderLoad(t *testing.T) {
 // TestGapsThatDoNotCloseLeaveFewBitmaps: each overflow while a gap closes makes a bitmap; they do not pile up, also where the process
 // is killed again and again, and nothing that they mark is forgotten.
 func TestGapsThatDoNotCloseLeaveFewBitmaps(t *testing.T) {
+	lives := 6
+	if testing.Short() {
+		lives = 2
+	}
 	for _, power := range []bool{false, true} {
 		w := newWorld(1<<20, 1<<20)
 		far := newRemote([]int64{1 << 20, 1 << 20})
 		r := rand.New(rand.NewPCG(7, 7))
-		for life := range 6 {
+		for life := range lives {
 			m := mustOpen(t, testConfig(w, fmt.Sprint("boot", life)))
 			far.covered(t, w, m)
 			far.reconnect(m)

@@ -1,6 +1,0 @@
-//go:build !race
-
-package vault
-
-// simDefault is how many seeds a plain go test plays.
-const simDefault = 200
