@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -82,7 +83,11 @@ func fill(t *testing.T, s store.Store, n int) {
 				for i := first; i < min(first+size, n); i++ {
 					ops = append(ops, put(object(i), fmt.Sprintf(`{"name":"%05d","spec":{"filler":"%0200d"}}`, i, i)))
 				}
-				if _, err := s.Txn(soon(t), nil, ops); err != nil {
+				_, err := s.Txn(soon(t), nil, ops)
+				for end := time.Now().Add(patience); errors.Is(err, store.ErrUnknown) && time.Now().Before(end); {
+					_, err = s.Txn(soon(t), nil, ops) // the same once more: a busy server has lost the connection
+				}
+				if err != nil {
 					t.Errorf("fill: %v", err)
 					return
 				}
