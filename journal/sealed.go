@@ -54,13 +54,24 @@ type sealed struct {
 	binding Binding
 }
 
+// ageChunk is what age encrypts and authenticates as one, of the plain text (age specification, C2SP, "Payload").
+const ageChunk = 64 << 10
+
 func openSealed(name string, src io.ReaderAt, size int64, ids ...age.Identity) (*sealed, error) {
 	failing := &failKeeper{src: src}
 	plain, n, err := age.DecryptReaderAt(failing, size, ids...)
 	if err != nil {
 		return nil, failing.classify(name, err)
 	}
-	return openPlain(&sealed{name: name, src: src, plain: plain, size: n})
+	o := &sealed{name: name, src: src, plain: plain, size: n}
+	if n <= ageChunk { // its one chunk is kept: age would take a chunk's memory for each read of it
+		p, err := o.read(0, n)
+		if err != nil {
+			return nil, err
+		}
+		o.plain = bytes.NewReader(p)
+	}
+	return openPlain(o)
 }
 
 func openPlain(o *sealed) (*sealed, error) {

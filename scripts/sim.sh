@@ -11,6 +11,7 @@ go build -tags mutants -o bin/simulate-mutants ./cmd/simulate
 seeded='TestSegmentGivesEveryPrefixBack|TestCrashes|TestACutFlushForgetsNoWrite|TestPointsReadBackThroughCompactionAndPruning'
 seeded+='|TestABigDiskOpensLikeASmallOne|TestGapsThatDoNotCloseLeaveFewBitmaps'
 storage() {
+  export GOGC=400
   go test -count=1 -timeout 0 ./journal ./volume ./vault ./capture/disk -run "^($seeded)$" &&
     go test -count=1 -timeout 0 ./vault -run '^TestSimulation$' -v -vaultseeds "$seeds" &&
     go test -count=1 -timeout 0 -tags mutants ./vault -run '^TestEveryPlantedDefectIsFound$' -v

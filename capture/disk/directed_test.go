@@ -254,9 +254,11 @@ func TestRewind(t *testing.T) {
 	}
 	far.finish(t, m)
 	far.check(t, w)
+	w.disks[0].mu.Lock() // it is said until the gap is closed, which needs the disk
 	if m.Rewind(base) || !condition(m, capture.HistoryMismatch) {
 		t.Error("the far side lost what it had stored, and it is not said")
 	}
+	w.disks[0].mu.Unlock()
 	far.finish(t, m)
 	if m.Rewind(1_000_000) {
 		t.Error("the far side has positions that were never given, and there is no gap")
