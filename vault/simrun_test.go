@@ -8,7 +8,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("vaultseeds", 200, "how many seeds of the vault's simulation to play; 5 of them with -short")
+	simSeeds = flag.Int("vaultseeds", 200, "how many seeds of the vault's simulation to play; 3 of them with -short")
 	simFirst = flag.Uint64("vaultfirst", 1, "the first of them")
 	simSeed  = flag.Uint64("vaultseed", 0, "play this one seed")
 )
@@ -48,7 +48,7 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	if testing.Short() {
-		*simSeeds = min(*simSeeds, 5)
+		*simSeeds = min(*simSeeds, 3)
 	}
 	total := map[string]int{}
 	for seed := *simFirst; seed < *simFirst+uint64(*simSeeds); seed++ {

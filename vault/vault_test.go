@@ -56,9 +56,9 @@ func TestEveryPositionReadsBack(t *testing.T) {
 }
 
 func TestPointsReadBackThroughCompactionAndPruning(t *testing.T) {
-	seeds := uint64(2)
+	seeds, rounds := uint64(2), 25
 	if testing.Short() {
-		seeds = 1
+		seeds, rounds = 1, 12
 	}
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 3))
@@ -66,7 +66,7 @@ func TestPointsReadBackThroughCompactionAndPruning(t *testing.T) {
 		m := &model{disks: testDisks()}
 		w := openWriter(t, v, spec("m-1", 1))
 		now := time.Unix(4e9, 0)
-		for round := range 25 {
+		for round := range rounds {
 			for range r.IntN(6) {
 				appendAll(t, w, m.more(r, 1+r.IntN(20)))
 			}

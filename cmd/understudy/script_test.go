@@ -144,8 +144,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// eventuallyWithin is how long eventually tries: a loaded machine with the race detector is slow.
-const eventuallyWithin = 60 * time.Second
+// eventuallyWithin is how long eventually tries: a loaded machine with the race detector is slow. Between two tries, of which each takes
+// a core for a third of a second, it leaves that to what it waits for.
+const (
+	eventuallyWithin = 60 * time.Second
+	eventuallyEvery  = 500 * time.Millisecond
+)
 
 // eventually is "eventually REGEXP understudy …": the command's output must come to match.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
@@ -161,7 +165,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 		if err == nil && want.MatchString(out) {
 			return
 		}
-		if sleep(ctx, 100*time.Millisecond) != nil {
+		if sleep(ctx, eventuallyEvery) != nil {
 			ts.Fatalf("%s: after %v the output does not match %q:\n%s%s", strings.Join(args[1:], " "), eventuallyWithin, args[0], out, fmt.Sprint(err))
 		}
 	}
