@@ -189,10 +189,11 @@ func (v View) damped() time.Duration {
 		return 0
 	}
 	recent := moves[len(moves)-rule.Moves:]
-	if v.Now.Sub(recent[0]) > rule.Window.D() {
+	since := v.Now.Sub(recent[len(recent)-1])
+	if v.Now.Sub(recent[0]) > rule.Window.D() || since < -rule.Window.D() { // or the clock of who moved it is, or was, wrong
 		return 0
 	}
-	return max(0, rule.Hold.D()-v.Now.Sub(recent[len(recent)-1]))
+	return max(0, rule.Hold.D()-since)
 }
 
 func (v View) failback(d *Decision) {

@@ -60,6 +60,9 @@ func TestDecide(t *testing.T) {
 		{name: "flapped long ago", verdicts: "DU", active: "a", change: func(v *View) {
 			v.Assignment.AutomaticMoves = []time.Time{t0.Add(-30 * time.Minute), t0.Add(-2 * time.Minute), t0.Add(-time.Minute)}
 		}, kind: api.JobFailover, to: "b"},
+		{name: "flapped by a clock that was wrong", verdicts: "DU", active: "a", change: func(v *View) {
+			v.Assignment.AutomaticMoves = []time.Time{t0.Add(20 * time.Minute), t0.Add(21 * time.Minute), t0.Add(22 * time.Minute)}
+		}, kind: api.JobFailover, to: "b"},
 		{name: "the target dies in mid-move", verdicts: "UD", active: "b", change: func(v *View) { v.Job.Status.Phase = api.Running }, kind: api.JobFailover, to: "a"},
 
 		{name: "nobody yet", verdicts: "UU", kind: api.JobEstablish, to: "a"},

@@ -51,7 +51,7 @@ func (c *Core) repaired(e Repaired) {
 	}
 }
 
-// report tells every controller when something has changed.
+// report tells every controller when something has changed; one whose welcome is to come, once that came.
 func (c *Core) report() {
 	if !c.dirty {
 		return
@@ -60,5 +60,8 @@ func (c *Core) report() {
 	r := c.Report()
 	for _, id := range slices.Sorted(maps.Keys(c.sessions)) {
 		c.do(SendReport{Session: id, Report: r})
+	}
+	for id := range c.greeting {
+		c.greeting[id] = true
 	}
 }

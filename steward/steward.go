@@ -46,6 +46,7 @@ type Core struct {
 	out    []Effect
 
 	sessions map[uint64]*session
+	greeting map[uint64]bool // sessions whose welcome is to come: has something changed since the hello?
 	seq      uint64
 	ticks    []tick // of the last Hold, oldest first
 	nextTick clock.Instant
@@ -97,7 +98,7 @@ type section struct {
 // New starts an agent with what an earlier life left: state nil if there is nothing on disk. The effects bring the engines to
 // where they were, and then remove what nobody wants any more.
 func New(cfg Config, now clock.Instant, state *State, grants Grants) (*Core, []Effect) {
-	c := &Core{cfg: cfg, now: now, sessions: map[uint64]*session{}, sections: map[string]*section{},
+	c := &Core{cfg: cfg, now: now, sessions: map[uint64]*session{}, greeting: map[uint64]bool{}, sections: map[string]*section{},
 		rounds: map[string]*round{}, undropped: map[string]clock.Instant{}, backstop: map[string]clock.Instant{}, nextTick: now}
 	c.holder = lead.NewHolder(cfg.Timing, now)
 	if state != nil {
@@ -136,11 +137,17 @@ func (c *Core) Step(now clock.Instant, ev Event) ([]Effect, time.Duration) {
 	switch e := ev.(type) {
 	case Wake:
 	case Opened:
+		c.greeting[e.Session] = false
 		c.do(SendHello{Session: e.Session, Report: c.Report()})
 	case Welcomed:
+		if c.greeting[e.Session] {
+			c.do(SendReport{Session: e.Session, Report: c.Report()})
+		}
+		delete(c.greeting, e.Session)
 		c.sessions[e.Session] = &session{e.Cluster, e.Proven}
 		c.sendTick(e.Session)
 	case Closed:
+		delete(c.greeting, e.Session)
 		delete(c.sessions, e.Session)
 	case Echoed:
 		c.echoed(e)

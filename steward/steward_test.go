@@ -350,6 +350,28 @@ func TestEngineFailsAndIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestAReportDuringTheHelloIsNotLost: a controller whose welcome is under way learns what changed since the hello.
+func TestAReportDuringTheHelloIsNotLost(t *testing.T) {
+	b := newBench(t)
+	b.connect(1)
+	b.step(Opened{2})
+	b.step(Opened{3})
+	b.step(Closed{3})
+	b.code(b.pushed(1, routes("g", 1, "10.0.0.9")))
+	b.step(Repaired{Engine: api.EngineRoutes, Owner: "g", Count: 1})
+	b.sent = nil
+	b.step(Welcomed{Session: 2, Cluster: "1-x", Proven: true})
+	if !slices.Contains(b.sent, "2 report holds []") {
+		t.Errorf("it is told %v", b.sent)
+	}
+	b.step(Opened{4})
+	b.sent = nil
+	b.step(Welcomed{Session: 4, Cluster: "1-x", Proven: true})
+	if slices.Contains(b.sent, "4 report holds []") {
+		t.Error("it is told again what its hello said")
+	}
+}
+
 func TestTicks(t *testing.T) {
 	b := newBench(t)
 	b.connect(1)
