@@ -180,7 +180,8 @@ type Failover struct {
 	Damping Damping `json:"damping,omitzero"`
 }
 
-// Damping: after Moves automatic moves within Window, the next waits until Hold has passed since the last.
+// Damping: after Moves automatic moves within Window, the next waits until Hold has passed since the last. The times are those of day of
+// the leaders that moved; one that lies ahead by more than Window is taken for a wrong clock's, and damps nothing.
 type Damping struct {
 	// Moves is 1 to 1000. Default 3.
 	Moves int `json:"moves,omitempty"`
