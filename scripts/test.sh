@@ -5,10 +5,10 @@ cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "make test: needs root, to make network namespaces" >&2; exit 1; }
 go vet ./...
 mapfile -t others < <(go list ./... | grep -v '/lab$')
-# -short: what plays one seed after another plays a few here, and all without the race detector, in sim.sh. Three packages at a
-# time on two cores: many wait. Of the race detector's costs, two need not be: collecting garbage early where there is little of
-# it, and the second that every process waits at its end, the many of a script included. What vet has seen is not vetted again.
-GORACE=atexit_sleep_ms=10 GOGC=400 go test -race -short -p 3 -vet=off -ldflags=-w -count=1 -timeout 20m "${others[@]}"
+# -short: what plays one seed after another plays a few here, and all without the race detector, in sim.sh. Of the
+# race detector's costs, two need not be: collecting garbage early where there is little of it, and the second that every process
+# waits at its end, the many of a script included. What vet has seen is not vetted again.
+GORACE=atexit_sleep_ms=10 GOGC=400 go test -race -short -vet=off -ldflags=-w -count=1 -timeout 20m "${others[@]}"
 
 # The lab measures time on a real network; it runs after everything else, and mostly waits. The simulation only computes, by a
 # clock of its own: it takes what the lab leaves idle, in a session of its own, since the kernel shares out time by sessions first.

@@ -56,7 +56,7 @@ var roots atomic.Int64
 // harness gives every subtest a root of its own.
 func harness(t *testing.T, e *zktest.Ensemble) storetest.Harness {
 	t.Helper()
-	cfg := Config{Servers: e.Endpoints(), Root: fmt.Sprint("/test/", roots.Add(1)), SessionTimeout: time.Second}
+	cfg := Config{Servers: e.Endpoints(), Root: fmt.Sprint("/test/", roots.Add(1)), SessionTimeout: 3 * time.Second}
 	through := cfg
 	through.Servers = nil
 	var proxies []*storetest.Proxy
