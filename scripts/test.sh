@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every test with the race detector, then the lab, and beside it the short simulation and the seeded tests. Needs root: tests make network namespaces.
+# Every test with the race detector, then the lab, and beside it the short simulation and the seeded tests. Needs root: tests make
+# network namespaces.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "make test: needs root, to make network namespaces" >&2; exit 1; }
