@@ -18,7 +18,7 @@ type activity struct {
 	slots int
 	// settle makes durable what is written on these disks, and the bitmaps.
 	settle func(disks map[uint16]bool) error
-	// fail is told, once, that the log cannot be written. From then on nothing is tracked until recover.
+	// fail is told, once, that the log cannot be written. When it returns, and until recover, nothing is tracked.
 	fail func(error)
 
 	mu         sync.Mutex
@@ -171,11 +171,10 @@ func (a *activity) write(disks map[uint16]bool, more []extent) error {
 	}
 	next.Hot = append(next.Hot, more...)
 	slices.Sort(next.Hot)
-	a.committing = true
+	a.committing = true // until fail has returned: others wait
 	a.mu.Unlock()
 	err := a.store(disks, &next)
 	a.mu.Lock()
-	a.committing = false
 	if err == nil {
 		a.image = next
 	} else if !a.failing {
@@ -184,6 +183,7 @@ func (a *activity) write(disks map[uint16]bool, more []extent) error {
 		a.fail(err)
 		a.mu.Lock()
 	}
+	a.committing = false
 	a.changed.Broadcast()
 	return err
 }
@@ -205,6 +205,9 @@ func (a *activity) store(disks map[uint16]bool, image *activityImage) error {
 func (a *activity) recover(disks map[uint16]bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for a.committing {
+		a.changed.Wait()
+	}
 	if !a.failing {
 		return nil
 	}

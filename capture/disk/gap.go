@@ -99,14 +99,34 @@ func (m *Machine) distrustAll(from uint64) {
 	m.openGap(from)
 }
 
-// metadataFailed is told by the activity log that it cannot be written. The disks work on.
+// metadataFailed says that the activity log, bitmaps or the state could not be written. The disks work on, and the log does not track what is
+// changed, so a power cut must find it written down that everything is dirty. If even that cannot be written, the janitor tries again.
 func (m *Machine) metadataFailed(err error) {
 	m.mu.Lock()
-	m.failing = true
-	m.setCondition(capture.MetadataFailing, "bitmaps and logs cannot be written, everything is taken as dirty; if the host restarts before they can, resynchronise the machine: %v", err)
+	m.failures++
 	m.distrustAll(m.next)
 	m.mu.Unlock()
+	unsaid := m.writeState(func(s *identity) { s.Suspect = true })
+	m.mu.Lock()
+	switch {
+	case !m.failing(): // mended meanwhile
+	case unsaid == nil:
+		m.setCondition(capture.MetadataFailing, "bitmaps and logs cannot be written, everything is taken as dirty: %v", err)
+	default:
+		m.setCondition(capture.MetadataFailing, "bitmaps and logs cannot be written, everything is taken as dirty; if the host restarts before they can, resynchronise the machine: %v", err)
+	}
+	m.mu.Unlock()
 	kick(m.janitor)
+}
+
+// failing tells whether metadata failed and has not been made good. mu is held.
+func (m *Machine) failing() bool { return m.failures != m.mended }
+
+// trustIfMended is for who writes the state: everything is dirty unless metadata is whole.
+func (m *Machine) trustIfMended(s *identity) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.Suspect = m.failing()
 }
 
 // SetShipping says whether records are meant to be sent. While they are not, the stream has a gap, and only dirty bits are
@@ -172,7 +192,7 @@ func (m *Machine) inPhase(p phase) bool {
 func (m *Machine) mayClose() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.gap.phase == dropping && m.gap.shipping && m.gap.paused == 0 && !m.gap.unsure && !m.failing && m.queue.roomy(2, recordOverhead, 1)
+	return m.gap.phase == dropping && m.gap.shipping && m.gap.paused == 0 && !m.gap.unsure && !m.failing() && m.queue.roomy(2, recordOverhead, 1)
 }
 
 // beginClosing closes the bitmaps that lost something, and numbers the GapBegin.
@@ -186,7 +206,7 @@ func (m *Machine) beginClosing() {
 		m.setCondition(capture.MetadataFull, "no bitmap can be made, the gap stays open: %v", err)
 		return
 	}
-	if m.gap.phase != dropping || !m.gap.shipping || m.failing {
+	if m.gap.phase != dropping || !m.gap.shipping || m.failing() {
 		m.spare = fresh
 		return
 	}

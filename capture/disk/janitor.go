@@ -53,7 +53,7 @@ func (m *Machine) renewState() {
 	err := m.writeState(func(s *identity) { s.Reserved, s.Stored = max(s.Reserved, next+reserveAhead), stored })
 	if err != nil {
 		m.mu.Lock()
-		failing := m.failing
+		failing := m.failing()
 		m.mu.Unlock()
 		if !failing {
 			m.metadataFailed(err)
@@ -67,7 +67,7 @@ func (m *Machine) renewState() {
 // the bits say so.
 func (m *Machine) recoverMetadata() {
 	m.mu.Lock()
-	failing := m.failing
+	failing, seen := m.failing(), m.failures
 	m.mu.Unlock()
 	if !failing {
 		return
@@ -82,12 +82,17 @@ func (m *Machine) recoverMetadata() {
 	if m.activity.recover(all) != nil || m.syncBitmaps() != nil {
 		return
 	}
-	if err := m.writeState(func(s *identity) { s.Suspect = false }); err != nil {
+	m.mu.Lock()
+	m.mended = seen
+	m.mu.Unlock()
+	if err := m.writeState(m.trustIfMended); err != nil {
+		m.metadataFailed(err)
 		return
 	}
 	m.mu.Lock()
-	m.failing = false
-	m.clearCondition(capture.MetadataFailing)
+	if !m.failing() { // else it has failed again
+		m.clearCondition(capture.MetadataFailing)
+	}
 	m.mu.Unlock()
 	kick(m.gapKick)
 }

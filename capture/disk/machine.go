@@ -64,7 +64,8 @@ type Machine struct {
 	underWay       context.Context // of the changes that begin now; giveUp ends it
 	giveUp         context.CancelFunc
 	conditions     map[string]capture.Condition
-	failing        bool // the activity log or the state cannot be written
+	failures       int // how often the activity log, bitmaps or the state could not be written
+	mended         int // of these, made good since
 	closed         bool
 
 	same      func(disk uint16, off int64, data []byte) bool
@@ -122,7 +123,7 @@ func (m *Machine) Close() error {
 
 // settleForGood makes everything durable and says so. If it cannot, the next Open takes it for a crash.
 func (m *Machine) settleForGood() error {
-	if m.failing {
+	if m.failing() {
 		return nil
 	}
 	all := map[uint16]bool{}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -355,5 +356,34 @@ func TestABlockWrittenSinceItWasRead(t *testing.T) {
 	}
 	if !older.disks[0].has(200) {
 		t.Error("a block is clean that was written after it was read")
+	}
+}
+
+// TestPowerIsLostJustAfterTheLogFailed: a disk fails to flush where the activity log makes room, so the log is not written. What is changed from
+// then on is in no log, and the power fails before the janitor has looked.
+func TestPowerIsLostJustAfterTheLogFailed(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // the janitor comes late
+	r := rand.New(rand.NewPCG(8, 8))
+	for round := range 50 {
+		w := newWorld(1 << 20)
+		c := testConfig(w, "boot")
+		c.Initial = []capture.Range{}
+		m := mustOpen(t, c)
+		far := newRemote([]int64{1 << 20})
+		far.finish(t, m)
+		w.disks[0].flaky.Store(1)
+		for off := int64(0); off < 1<<20; off += 16 << 10 { // twice what the log has room for
+			write(t, m, off, 7)
+		}
+		w = w.crash(r, true, func() { far = far.clone() })
+		m.abandon()
+		m = mustOpen(t, testConfig(w, "after"))
+		far.covered(t, w, m)
+		far.finish(t, m)
+		far.check(t, w)
+		m.Close()
+		if t.Failed() {
+			t.Fatalf("round %d", round)
+		}
 	}
 }

@@ -83,11 +83,7 @@ func (m *Machine) Rewind(from uint64) bool {
 		err = m.syncBitmaps()
 	}
 	if err == nil {
-		err = m.writeState(func(s *identity) {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			s.Suspect = m.failing
-		})
+		err = m.writeState(m.trustIfMended)
 	}
 	if err != nil {
 		m.metadataFailed(err)

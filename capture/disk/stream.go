@@ -149,7 +149,8 @@ func (m *Machine) switchStream(s Start) error {
 		m.state.put(liveStoredRecords, 0)
 		m.state.put(liveGapFrom, 1)
 		err = m.writeState(func(i *identity) {
-			i.Stream, i.Epoch, i.Stored, i.Suspect, i.Reserved = s.ID, s.Epoch, 0, false, max(i.Reserved, 1+reserveAhead)
+			i.Stream, i.Epoch, i.Stored, i.Reserved = s.ID, s.Epoch, 0, max(i.Reserved, 1+reserveAhead)
+			m.trustIfMended(i)
 		})
 	}
 	if err != nil {
