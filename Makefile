@@ -6,6 +6,8 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 LDFLAGS     := -X main.version=$(VERSION)
 SEEDS       ?= 10000
 SOAK        ?= 60m
+# What one clone has compiled, another finds in the cache; and no program names the directory that it was built in.
+export GOFLAGS += -trimpath
 TOOL        := $(GO) tool -modfile=tools/go.mod
 
 .PHONY: help deps build demo test check sim soak bench docs generate clean

@@ -13,6 +13,7 @@ done
 bin/understudy lab run nva-switch --effects lease --fault upgrade --from "$previous" --no-peers
 bin/understudy lab run nva-switch --effects lease --fault control-plane-gone --gone "$GONE" --rounds 1 --no-peers
 bin/understudy lab run nva-soak --duration "$SOAK"
+go test -count=1 -timeout 20m -run Scale ./store/etcd ./store/zookeeper
 scripts/guest.sh debian
 go test -tags soak -count=1 -timeout 20m -run Debian ./hypervisor/guest
 bin/understudy lab run postgres --duration 5m

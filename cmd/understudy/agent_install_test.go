@@ -106,7 +106,7 @@ func (r *installRig) runBinary(binary string, args ...string) (string, error) {
 
 func (r *installRig) until(what string, ok func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(eventuallyWithin); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(eventuallyWithin); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
 		if ok() {
 			return
 		}

@@ -148,7 +148,7 @@ func remoteHarness(t *testing.T, c *cluster, raw *clientv3.Client) storetest.Har
 
 func TestRemoteScale(t *testing.T) {
 	c := startCluster(t, 3)
-	storetest.Scale(t, remoteHarness(t, c, c.raw()), 20_000)
+	storetest.Scale(t, remoteHarness(t, c, c.raw()))
 }
 
 // TestQuorumLost stops two of three members: the third one's calls fail in time and its watch

@@ -11,9 +11,13 @@ import (
 	"github.com/understudy-ha/understudy/store"
 )
 
-// Scale fills the store with n objects, follows them through the death of the server that leads while
-// writers go on, and checks that no final state is missed. It needs KillLeader. Figures go to the test's log.
-func Scale(t *testing.T, h Harness, n int) {
+// Scale fills the store with 20,000 objects (with -short 5,000), follows them through the death of the server that leads while
+// writers go on, and checks that no final state is missed. It needs KillLeader. Figures go to the test's log. It gives the number.
+func Scale(t *testing.T, h Harness) (n int) {
+	n = 20_000
+	if testing.Short() {
+		n = 5_000
+	}
 	t.Cleanup(func() { h.Store.Close(); h.Peer.Close() })
 	timed := func(what string, do func()) {
 		begin := time.Now()
@@ -68,6 +72,7 @@ func Scale(t *testing.T, h Harness, n int) {
 	if len(late.view) != n {
 		t.Errorf("%d objects at the end, want %d", len(late.view), n)
 	}
+	return n
 }
 
 func object(i int) string { return fmt.Sprintf("object/%05d", i) }
