@@ -25,7 +25,9 @@ type activity struct {
 	image      activityImage // the durable one
 	changed    *sync.Cond    // an image was written, or an extent is used by nobody
 	hot        map[extent]*hotExtent
-	tick       uint64 // orders uses
+	tick       uint64   // orders uses
+	leaving    []extent // being evicted
+	evictions  uint64   // that are over
 	wanted     map[extent]bool
 	committing bool
 	failing    bool
@@ -135,7 +137,12 @@ func (a *activity) commit(first, last extent) {
 		disks[e.disk()] = true
 		delete(a.hot, e) // whoever wants it now waits for this image and then for another
 	}
+	a.leaving = victims
 	err := a.write(disks, want)
+	a.leaving = nil
+	if len(victims) > 0 {
+		a.evictions++
+	}
 	if err == nil {
 		for _, e := range want {
 			a.hot[e] = &hotExtent{used: a.tick}
@@ -220,13 +227,20 @@ func (a *activity) recover(disks map[uint16]bool) error {
 	return err
 }
 
-// list gives the hot extents.
-func (a *activity) list() []extent {
+// list gives the hot extents, those that are being evicted included, and how many evictions are over.
+func (a *activity) list() (hot []extent, evictions uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	all := make([]extent, 0, len(a.hot))
+	hot = append(make([]extent, 0, len(a.hot)+len(a.leaving)), a.leaving...)
 	for e := range a.hot {
-		all = append(all, e)
+		hot = append(hot, e)
 	}
-	return all
+	return hot, a.evictions
+}
+
+// evicted tells how many evictions are over.
+func (a *activity) evicted() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.evictions
 }

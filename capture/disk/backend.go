@@ -118,8 +118,9 @@ func (d *Disk) change(ctx context.Context, kind journal.Kind, off, n int64, fua 
 // Flush promises the lower disk only. It is numbered after that has flushed, so every write that was answered before the
 // flush came has a smaller number.
 func (d *Disk) Flush(ctx context.Context) error {
+	evictions := d.m.activity.evicted()
 	if err := d.lower.Flush(ctx); err != nil {
-		d.m.distrustHot(d.index)
+		d.m.distrustHot(d.index, evictions)
 		return err
 	}
 	d.m.flushed(d.index)

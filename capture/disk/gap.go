@@ -73,11 +73,16 @@ func (m *Machine) openGap(from uint64) {
 	kick(m.gapKick)
 }
 
-// distrustHot says that a disk failed to flush: what it holds where it was written lately is not known any more.
-func (m *Machine) distrustHot(disk uint16) {
-	hot := m.activity.list()
+// distrustHot says that a flush of a disk failed: what the disk holds where it was written lately is not known any more. The flush began when so many
+// evictions were over. If extents were evicted since, their flush may have come after this one and found nothing wrong, so anything may be
+// lost.
+func (m *Machine) distrustHot(disk uint16, evictions uint64) {
+	hot, now := m.activity.list()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if now != evictions {
+		m.current().set(disk, 0, m.sizes[disk])
+	}
 	m.markHot(hot, func(d uint16) bool { return d == disk })
 	m.openGap(m.next)
 }

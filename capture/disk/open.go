@@ -185,7 +185,8 @@ func (m *Machine) resume() error {
 	}
 	m.queue.drop(m.next - 1)
 	if powerLost {
-		m.markHot(m.activity.list(), func(uint16) bool { return true })
+		hot, _ := m.activity.list()
+		m.markHot(hot, func(uint16) bool { return true })
 	}
 	m.reopenGap(wasInGap || suspect || powerLost, suspect)
 	if err := m.syncBitmaps(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -311,7 +312,8 @@ func manyLossy(t *testing.T) (*Machine, *world) {
 func TestAPowerCutAfterTwoBitmapsBecameOne(t *testing.T) {
 	for seed := range uint64(20) {
 		m, w := manyLossy(t)
-		for _, e := range m.activity.list() {
+		hot, _ := m.activity.list()
+		for _, e := range hot {
 			if e.off(m.activity.size) < 16*16<<10 {
 				t.Fatal("what the old bitmaps mark is hot still: nothing is shown")
 			}
@@ -386,4 +388,55 @@ func TestPowerIsLostJustAfterTheLogFailed(t *testing.T) {
 			t.Fatalf("round %d", round)
 		}
 	}
+}
+
+// lateAnswer is a lower disk whose failed flushes are answered late.
+type lateAnswer struct {
+	*memDisk
+	failed, answer chan struct{}
+}
+
+func (d lateAnswer) Flush(ctx context.Context) error {
+	err := d.memDisk.Flush(ctx)
+	if err != nil {
+		close(d.failed)
+		<-d.answer
+	}
+	return err
+}
+
+// TestWhatAFlushLostIsDirtyThoughItCooled: before it is known that a flush failed, the extents that it lost are evicted from the activity log,
+// by a flush that finds nothing wrong any more; or they are about to be.
+func TestWhatAFlushLostIsDirtyThoughItCooled(t *testing.T) {
+	w := newWorld(1 << 20)
+	lower := lateAnswer{w.disks[0], make(chan struct{}), make(chan struct{})}
+	c := testConfig(w, "boot")
+	c.Initial, c.Disks[0].Lower = []capture.Range{}, lower
+	m := mustOpen(t, c)
+	defer m.Close()
+	far := newRemote([]int64{1 << 20})
+	far.finish(t, m)
+	for e := range int64(32) { // as many extents as the log has slots
+		write(t, m, e*16<<10, 1)
+	}
+	far.finish(t, m)
+	eventually(t, "bitmaps that mark nothing", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return !slices.ContainsFunc(m.gens, func(g *generation) bool { return g.count() > 0 })
+	})
+	w.disks[0].flaky.Store(1)
+	flushed := make(chan error, 1)
+	go func() { flushed <- m.disks[0].Flush(t.Context()) }()
+	<-lower.failed
+	for e := range int64(32) {
+		write(t, m, (32+e)*16<<10, 2)
+	}
+	close(lower.answer)
+	if err := <-flushed; !errors.Is(err, errDisk) {
+		t.Fatalf("flush: %v", err)
+	}
+	far.covered(t, w, m)
+	far.finish(t, m)
+	far.check(t, w)
 }

@@ -25,7 +25,8 @@ type remote struct {
 	pending  []journal.Record
 	points   map[string][][]byte // what a point is to look like, by its id
 	seen     int                 // points that were compared
-	open     bool                // in a gap
+	open     bool                // in a gap, at spooled
+	keptOpen bool                // at stored
 	problems []string
 }
 
@@ -101,6 +102,12 @@ func (r *remote) store(upTo uint64) {
 	n := 0
 	for n < len(r.pending) && r.pending[n].Seq <= upTo {
 		apply(r.kept, &r.pending[n])
+		switch r.pending[n].Kind {
+		case journal.GapBegin:
+			r.keptOpen = true
+		case journal.GapEnd:
+			r.keptOpen = false
+		}
 		r.stored = r.pending[n].Seq
 		n++
 	}
@@ -111,7 +118,7 @@ func (r *remote) store(upTo uint64) {
 func (r *remote) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pending, r.spooled = nil, r.stored
+	r.pending, r.spooled, r.open = nil, r.stored, r.keptOpen
 	for i := range r.kept {
 		r.image[i] = bytes.Clone(r.kept[i])
 	}
@@ -121,7 +128,7 @@ func (r *remote) forget() {
 func (r *remote) clone() *remote {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := &remote{spooled: r.spooled, stored: r.stored, pending: slices.Clone(r.pending), points: maps.Clone(r.points), seen: r.seen, open: r.open, problems: r.problems}
+	c := &remote{spooled: r.spooled, stored: r.stored, pending: slices.Clone(r.pending), points: maps.Clone(r.points), seen: r.seen, open: r.open, keptOpen: r.keptOpen, problems: r.problems}
 	for i := range r.kept {
 		c.image, c.kept = append(c.image, bytes.Clone(r.image[i])), append(c.kept, bytes.Clone(r.kept[i]))
 	}

@@ -287,6 +287,10 @@ func (d *memDisk) Flush(context.Context) error {
 	defer d.mu.Unlock()
 	if d.flaky.Load() > 0 {
 		d.flaky.Add(-1)
+		for s := range d.dirty { // what it had not written is gone
+			copy(d.cur[s:s+512], d.durable[s:])
+		}
+		clear(d.dirty)
 		return errDisk
 	}
 	for s := range d.dirty {
