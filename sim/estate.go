@@ -21,13 +21,15 @@ type estate struct {
 
 	points int             // numbers recovery points
 	up     map[string]bool // instances that were up, by guest and instance
-	told   map[api.Ref]told
-	epochs map[generation]bool // that assignments had
-	asks   map[api.Ref]ask
-	pins   map[string]time.Duration  // by job: when its keeper was known to know
-	shown  map[string]string         // by key of a status: what a leader wrote last
-	ops    map[api.OperationKind]int // that succeeded
-	seen   []spot                    // of the latest look
+	// unbegun are branches that need not be: the run that was to leave them never began.
+	unbegun map[string]bool
+	told    map[api.Ref]told
+	epochs  map[generation]bool // that assignments had
+	asks    map[api.Ref]ask
+	pins    map[string]time.Duration  // by job: when its keeper was known to know
+	shown   map[string]string         // by key of a status: what a leader wrote last
+	ops     map[api.OperationKind]int // that succeeded
+	seen    []spot                    // of the latest look
 }
 
 // guest is a protected machine, as the world knows it.
@@ -46,7 +48,7 @@ const (
 type image [blocks]int
 
 func (w *world) populateEstate() {
-	e := &estate{w: w, vaults: map[string]*vaultModel{}, up: map[string]bool{}, told: map[api.Ref]told{}, epochs: map[generation]bool{},
+	e := &estate{w: w, vaults: map[string]*vaultModel{}, up: map[string]bool{}, unbegun: map[string]bool{}, told: map[api.Ref]told{}, epochs: map[generation]bool{},
 		asks: map[api.Ref]ask{}, shown: map[string]string{}, pins: map[string]time.Duration{}, ops: map[api.OperationKind]int{}}
 	w.estate = e
 	for _, n := range []struct {

@@ -158,7 +158,7 @@ func (e *estate) ended(g *guest, j *api.Job) {
 			wrong = "its drill is still there"
 		}
 	case api.OpReprotect:
-		if s := e.vaults["vault"].streams[m.Yield]; s == nil {
+		if s := e.vaults["vault"].streams[m.Yield]; s == nil && !e.unbegun[m.Yield] {
 			wrong = "there is no branch " + m.Yield
 		}
 	}

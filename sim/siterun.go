@@ -46,6 +46,10 @@ func (p *process) takeSite(c *api.SiteConfig, done func(error)) {
 		})
 		return
 	}
+	if c.Mode == "readonly" && !p.runs(c) {
+		p.rest(c, done)
+		return
+	}
 	p.ended = ""
 	s := p.siteSpec(c)
 	fits := p.live != nil && p.live.spec.stream == s.stream
@@ -64,6 +68,37 @@ func (p *process) takeSite(c *api.SiteConfig, done func(error)) {
 		p.close()
 	}
 	p.openSite(c, s, done)
+}
+
+// rest is for a run that is over and never began here: nothing lies here of it, and nobody knows what the disks hold.
+func (p *process) rest(c *api.SiteConfig, done func(error)) {
+	how := map[bool]string{true: "yielded", false: "stopped"}[c.Yield != nil]
+	if how != p.ended {
+		p.ended = ""
+	}
+	p.stopVM(c.StopTimeout.D(), func() {
+		p.close()
+		if c.Yield == nil || p.c.home.marks["yield"] == c.Yield.Branch {
+			p.ended = how
+			done(nil)
+			return
+		}
+		e, n := p.c.h.n.w.estate, p.c.h.n
+		into := e.vaults[c.Yield.Into.Name]
+		into.ask(n, func(err error) {
+			if p.gone {
+				return
+			}
+			if err == nil {
+				into.mail[blocksMail(c.Yield.For)] = &letter{where: everything(), has: map[int]int{}}
+				p.c.home.marks["yield"] = c.Yield.Branch
+				e.unbegun[c.Yield.Branch] = true
+				e.w.note(n.m.name, "yields", p.c.key, c.Yield.Branch)
+				p.ended = how
+			}
+			done(err)
+		})
+	})
 }
 
 // openSite opens the disks of a run, if they are not, and makes the machine live as s wants it.

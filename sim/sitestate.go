@@ -55,7 +55,9 @@ func (p *process) siteState(c *api.SiteConfig, s *api.EngineState) {
 	case ending && p.ended == "":
 		s.Phase = "stopping"
 	case p.ended != "":
-		s.Phase = p.ended
+		if s.Phase = p.ended; p.ended == "yielded" {
+			s.Done = p.c.home.marks["yield"]
+		}
 	case p.failing():
 		s.Phase = "failed"
 	}

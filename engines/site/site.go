@@ -101,6 +101,9 @@ func (e *engine) take(ctx context.Context, c engines.Config) error {
 	if ending(p) {
 		return e.end(ctx, p)
 	}
+	if p.Mode == "readonly" && !e.runs(p) {
+		return e.rest(ctx, c)
+	}
 	e.setEnded("")
 	if s := e.spec(c); e.machine != nil && (!e.runs(p) || !e.machine.Fits(s)) {
 		if err := e.machine.MayReopen(c.Confirmed || p.Drill, s.Access); err != nil {
@@ -148,10 +151,26 @@ func (e *engine) setEnded(how string) {
 }
 
 // end stops the machine, and with discard takes its files away.
-func (e *engine) end(ctx context.Context, p *api.SiteConfig) (err error) {
+func (e *engine) end(ctx context.Context, p *api.SiteConfig) error {
 	if ended := map[string]string{"off": "stopped", "discard": "discarded"}[p.Mode]; ended != e.ended {
 		e.setEnded("")
 	}
+	if err := e.letGo(ctx, p); err != nil {
+		return err
+	}
+	if p.Mode != "discard" {
+		e.setEnded("stopped")
+		return nil
+	}
+	if err := e.discard(p.Disks, p.InPlace); err != nil {
+		return err
+	}
+	e.setEnded("discarded")
+	return nil
+}
+
+// letGo stops the virtual machine and closes the disks.
+func (e *engine) letGo(ctx context.Context, p *api.SiteConfig) (err error) {
 	e.check.end()
 	name := filepath.Base(p.Machine)
 	switch gone := p.Mode == "discard" && !p.InPlace; { // nobody will ever read what it would still write
@@ -165,18 +184,7 @@ func (e *engine) end(ctx context.Context, p *api.SiteConfig) (err error) {
 	default:
 		err = engines.StopVM(ctx, e.home, name, p.StopTimeout.D())
 	}
-	if err = errors.Join(err, e.close()); err != nil {
-		return err
-	}
-	if p.Mode != "discard" {
-		e.setEnded("stopped")
-		return nil
-	}
-	if err := e.discard(p.Disks, p.InPlace); err != nil {
-		return err
-	}
-	e.setEnded("discarded")
-	return nil
+	return errors.Join(err, e.close())
 }
 
 // path is where a disk's file lies.
@@ -192,12 +200,9 @@ func (e *engine) open(ctx context.Context, c engines.Config) (err error) {
 			return err
 		}
 	}
-	if err := e.replace(ctx, c); err != nil {
-		return err
-	}
 	var v *engines.OpenedVault
 	var view *vault.View
-	if e.marks.Get(hydrated) == "" {
+	if !e.runs(p) || e.marks.Get(hydrated) == "" { // the point first: where it cannot be read, nothing has begun
 		if v, err = c.OpenVault(ctx, p.Vault, e.home.Data()); err != nil {
 			return err
 		}
@@ -215,6 +220,9 @@ func (e *engine) open(ctx context.Context, c engines.Config) (err error) {
 		e.mu.Lock()
 		e.view = view
 		e.mu.Unlock()
+	}
+	if err := e.replace(ctx, c); err != nil {
+		return err
 	}
 	volumes, err := openVolumes(ctx, view, p, e.path)
 	e.mu.Lock()

@@ -25,7 +25,9 @@ func (e *engine) State() api.EngineState {
 	case p != nil && ending(p) && ended == "":
 		s.Phase = "stopping"
 	case ended != "":
-		s.Phase = ended
+		if s.Phase = ended; ended == "yielded" {
+			s.Done = e.marks.Get("yield")
+		}
 	case failed != nil && time.Since(failing) > engines.FailedAfter:
 		s.Phase = "failed"
 	}
