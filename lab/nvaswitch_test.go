@@ -81,7 +81,6 @@ func TestControlPlaneFails(t *testing.T) {
 		{"zookeeper", []string{"node", "leader-mid-failover", "control-plane-gone"}},
 	} {
 		t.Run(c.store, func(t *testing.T) {
-			t.Parallel()
 			o := testOptions(t)
 			o.Store, o.Faults, o.Rounds, o.Gone, o.NoPeers, o.NoControl = c.store, c.faults, 1, 8*time.Second, true, true
 			if slices.Contains(c.faults, upgradeDrill) {
