@@ -103,7 +103,13 @@ func (n *nvaRun) killAt(ctx context.Context, boundary string, last bool) (done b
 	if err != nil {
 		return false, err
 	}
-	jobs, err := n.c.jobsOf(before.generation + 1)
+	var jobs []api.Job
+	ended := waitFor(ctx, 20*time.Second, func() bool { // a repair may follow: the new leader does not know what the old one had pushed
+		if jobs, err = n.c.jobsOf(before.generation + 1); err != nil {
+			return false
+		}
+		return len(jobs) > 0 && !slices.ContainsFunc(jobs, func(j api.Job) bool { return !j.Status.Phase.Ended() })
+	})
 	if err != nil {
 		return false, err
 	}
@@ -111,10 +117,8 @@ func (n *nvaRun) killAt(ctx context.Context, boundary string, last bool) (done b
 	var sum tally
 	sum.add(got)
 	n.r.Figures = append(n.r.Figures, sum.figures("leader killed "+boundary, "")...)
-	ended := len(jobs) > 0
 	var words []string
 	for _, j := range jobs {
-		ended = ended && j.Status.Phase.Ended()
 		words = append(words, fmt.Sprintf("%s %s (epochs %v)", j.Metadata.Name, j.Status.Phase, j.Status.Epochs))
 	}
 	n.r.check("leader killed "+boundary, died && got.restored && ended && g.Status.Assignment.Active != victim,
