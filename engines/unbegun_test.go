@@ -36,6 +36,23 @@ func TestARunThatNeverBeganIsInNobodysWay(t *testing.T) {
 	r.begins(2, 2, 9)
 }
 
+// TestARunThatMayHaveBegunIsNotForgotten: where the mark of what lies here cannot be read, nobody says that there is nothing to hand over.
+func TestARunThatMayHaveBegunIsNotForgotten(t *testing.T) {
+	w := newWorld(t)
+	r, c := unbegun(w)
+	w.ok(r.e.Close(t.Context()))
+	marks, err := r.home.OpenMarks()
+	w.ok(err)
+	w.ok(marks.Set("run", "{"))
+	r.e, err = site.New(t.Context(), r.home)
+	w.ok(err)
+	c.Mode = "readonly"
+	r.cfg.Section = siteSection(c)
+	if err := r.e.Set(t.Context(), r.cfg); err == nil || r.e.State().Phase == "stopped" {
+		t.Errorf("its mark cannot be read: %v, and it is %s", err, r.e.State().Phase)
+	}
+}
+
 // TestARunThatNeverBeganComesToRest: it is taken back, and asked for its past. It has none; the disks may differ everywhere, and are as they were.
 func TestARunThatNeverBeganComesToRest(t *testing.T) {
 	w := newWorld(t)

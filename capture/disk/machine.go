@@ -123,7 +123,10 @@ func (m *Machine) Close() error {
 
 // settleForGood makes everything durable and says so. If it cannot, the next Open takes it for a crash.
 func (m *Machine) settleForGood() error {
-	if m.failing() {
+	m.mu.Lock()
+	failing := m.failing()
+	m.mu.Unlock()
+	if failing {
 		return nil
 	}
 	all := map[uint16]bool{}

@@ -15,6 +15,9 @@ import (
 // knows any more what the other side has of that: the letter says that they may differ everywhere, and no hashes.
 func (e *engine) rest(ctx context.Context, c engines.Config) error {
 	p := c.Section.Site
+	if _, _, err := e.lying(); err != nil { // then it may have begun, and written
+		return err
+	}
 	how := "stopped"
 	if p.Yield != nil {
 		how = "yielded"
