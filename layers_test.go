@@ -17,7 +17,7 @@ const module = "github.com/understudy-ha/understudy/"
 
 // floors of the house: a package imports lower floors only. Subpackages stand on their parent's floor and may import it.
 var floors = map[string]int{
-	"api": 0, "clock": 0, "mutant": 0, "freeport": 0,
+	"api": 0, "clock": 0, "mutant": 0, "freeport": 0, "sourcetree": 0,
 	"health": 1, "lead": 1, "job": 1, "retain": 1,
 	"store": 2, "objstore": 2, "wire": 2, "probe": 2, "notify": 2, "hostnet": 2, "cloud": 2, "pki": 2, "client": 2, "journal": 2,
 	"hypervisor": 2, "nbd": 2, "install": 2,

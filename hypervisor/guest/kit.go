@@ -4,13 +4,13 @@ package guest
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/understudy-ha/understudy/sourcetree"
 )
 
 // Kit is what guests are built from.
@@ -28,9 +28,9 @@ type Kit struct {
 // Find the kit that `make deps` laid into .cache/guest of the module that the working directory or the running program is in, and
 // build the workload.
 func Find(ctx context.Context) (Kit, error) {
-	root, err := moduleRoot()
+	root, err := sourcetree.Root()
 	if err != nil {
-		return Kit{}, err
+		return Kit{}, fmt.Errorf("guest kit: %w", err)
 	}
 	cache := filepath.Join(root, ".cache", "guest")
 	k := Kit{
@@ -73,29 +73,6 @@ func findTool(name string) (string, error) {
 		}
 	}
 	return "", err
-}
-
-// moduleRoot is the directory of Understudy's go.mod above the working directory, or above the running program.
-func moduleRoot() (string, error) {
-	var starts []string
-	if wd, err := os.Getwd(); err == nil {
-		starts = append(starts, wd)
-	}
-	if exe, err := os.Executable(); err == nil {
-		starts = append(starts, filepath.Dir(exe))
-	}
-	for _, start := range starts {
-		for dir := start; ; dir = filepath.Dir(dir) {
-			b, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-			if err == nil && strings.HasPrefix(string(b), "module github.com/understudy-ha/understudy\n") {
-				return dir, nil
-			}
-			if err != nil && !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
-				break
-			}
-		}
-	}
-	return "", errors.New("guest kit: guests are built from the project's source tree; run this inside it")
 }
 
 // buildProgram of the source tree as it is now. The file is replaced whole: others may be building guests.

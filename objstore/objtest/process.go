@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/understudy-ha/understudy/freeport"
+	"github.com/understudy-ha/understudy/sourcetree"
 )
 
 // startLimit bounds a server's start; a busy machine takes a while to load node.
@@ -89,28 +90,15 @@ func freePort(t testing.TB) int {
 // tool gives the path of what make deps puts under .cache. Without it the test fails with its name.
 func tool(t testing.TB, parts ...string) string {
 	t.Helper()
-	path := filepath.Join(append([]string{root(t), ".cache"}, parts...)...)
+	root, err := sourcetree.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(append([]string{root, ".cache"}, parts...)...)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("%s is missing: run make deps", filepath.Join(parts...))
 	}
 	return path
-}
-
-// root is the module's directory: tests run in their package's.
-func root(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for at := dir; ; at = filepath.Dir(at) {
-		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
-			return at
-		}
-		if at == filepath.Dir(at) {
-			t.Fatalf("%s is in no module", dir)
-		}
-	}
 }
 
 // tail keeps the end of what a process prints.
